@@ -1,0 +1,46 @@
+# Two commands do everything: `make quickstart` and `make test`. Each target sets itself up in .venv.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SKMETA_DATA_HOME ?= $(abspath $(wildcard ../shared/data))
+export SKMETA_DATA_HOME
+# One thread each: small tensors gain nothing from two, and lose much on a busy machine.
+export OMP_NUM_THREADS ?= 1
+export MPLBACKEND ?= Agg
+
+.PHONY: quickstart test test-slow lint format bench docs clean
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $(STAMP)
+
+quickstart: $(STAMP)
+	$(BIN)/python docs/examples/quickstart.py
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/sinusoid.py
+	$(BIN)/python benchmarks/real_tables.py
+
+# Every example is run from top to bottom: an example that fails is a broken page.
+docs: $(STAMP)
+	@set -e; for example in docs/examples/*.py; do echo "== $$example"; $(BIN)/python $$example; done
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,9 @@
+"""The scikit-learn side: everything that is the same for every method, written once."""
+
+from skmeta.base._adapt import adapt
+from skmeta.base._classifier import MetaClassifier
+from skmeta.base._estimator import MetaEstimator
+from skmeta.base._frames import split_task_column
+from skmeta.base._regressor import MetaRegressor
+
+__all__ = ["MetaClassifier", "MetaEstimator", "MetaRegressor", "adapt", "split_task_column"]

@@ -1,0 +1,195 @@
+"""What every meta-classifier shares: what labels mean, and how scores become answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import softmax
+from sklearn.base import ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
+
+from skmeta.base._estimator import MetaEstimator, TaskBatch
+from skmeta.base._rows import resolve_device, task_rows
+from skmeta.core.learner import NEVER
+from skmeta.core.sampling import Sampler, WaySampler
+
+# Ways of a training episode where the user names none: more than the task at hand will have, as
+# Snell et al. (2017) recommend.
+TRAINING_WAYS = 20
+
+
+class MetaClassifier(ClassifierMixin, MetaEstimator):
+    """Base of meta-classifiers: labels of any type, shared between tasks or specific to each."""
+
+    def _check_rows(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
+        X, y = validate_data(self, X, y, reset=reset, dtype=np.float64)
+        check_classification_targets(y)
+        return X, y
+
+    def _fit_targets(self, y: np.ndarray, numbers: np.ndarray, n_tasks: int, grouped: bool) -> None:
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        n_classes = len(self.classes_)
+        if n_classes < 2:
+            raise ValueError(
+                f"y holds only one class, {self.classes_[0]!r}: a classifier needs at least two."
+            )
+        shared = self.shared_classes
+        if isinstance(shared, str):
+            if n_tasks > 1:
+                cells = np.unique(numbers * n_classes + codes)
+                shared = len(cells) > n_classes  # some label occurs in two tasks
+            else:
+                # Three classes or more without groups: the classic few-shot setting, where
+                # episodes draw classes. One named task, or two classes: an ordinary problem.
+                shared = grouped or n_classes == 2
+        self.shared_classes_ = bool(shared)
+        self.prior_classes_ = self.classes_
+        if n_tasks == 1 and self.shared_classes_:
+            self._warn_single_task()
+
+    def _encode(self, y: np.ndarray, numbers: np.ndarray, n_tasks: int) -> np.ndarray:
+        places = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
+        table = getattr(self, "_task_classes", None)
+        if table is None:
+            return places
+        # Labels are numbered inside their task; rank[task, class] undoes the table.
+        rank = np.zeros((n_tasks, len(self.classes_)), dtype=np.int64)
+        task, column = np.nonzero(table >= 0)
+        rank[task, table[task, column]] = column
+        return rank[numbers, places]
+
+    def _adapt_targets(self, y: np.ndarray, batch: TaskBatch) -> dict[str, Any]:
+        if not self.shared_classes_:
+            prior = self.prior_classes_ if (batch.query < 0).any() else None
+            return _local_classes(y, batch, prior)
+        unknown = set(np.unique(y).tolist()) - set(self.classes_.tolist())
+        if unknown:
+            raise ValueError(
+                f"Unknown label(s) {sorted(unknown, key=str)}: classes are shared between tasks "
+                f"here, and fit knew {self.classes_.tolist()}. If every task has classes of its "
+                "own, fit with shared_classes=False."
+            )
+        return {}
+
+    _no_episode = (
+        "No task can give an episode: one needs rows of at least two classes in a task, and a "
+        "class with two rows."
+    )
+
+    def _samplers(
+        self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray, generator: torch.Generator
+    ) -> tuple[Sampler, Sampler | None]:
+        n_tasks, n_classes = int(numbers.max()) + 1, len(self.classes_)
+        # Without groups the classes are what new tasks will be made of, so they are held out.
+        by_class = n_tasks == 1 and not self.shared_classes_
+        unit = y if by_class else numbers
+        train, valid = self._hold_out(n_classes if by_class else n_tasks, generator, 2 if by_class else 1)
+
+        def sampler(units: torch.Tensor) -> WaySampler:
+            kept = np.isin(unit, units.numpy())
+            return self._way_sampler(X[kept], y[kept], numbers[kept])
+
+        if valid is None:
+            return sampler(train), None
+        held_out = sampler(valid)
+        if len(held_out.eligible) == 0:
+            raise ValueError(
+                "early_stopping=True: the tasks held out give no episode (rows of two classes). "
+                "Raise validation_fraction, or set early_stopping=False."
+            )
+        return sampler(train), held_out
+
+    def _way_sampler(self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray) -> WaySampler:
+        numbers = np.unique(numbers, return_inverse=True)[1]
+        cell = numbers * len(self.classes_) + y
+        order = np.argsort(cell, kind="stable")
+        cells, sizes = np.unique(cell, return_counts=True)
+        classes_per_task = np.bincount(cells // len(self.classes_))
+        device = resolve_device(self.device)
+        n_tasks = len(classes_per_task)
+        rows, _ = task_rows(X[order], y[order], numbers[order], n_tasks, device, torch.float32)
+        most = int(classes_per_task.max(initial=0))
+        default = most if self.shared_classes_ else TRAINING_WAYS
+        return WaySampler(
+            rows,
+            torch.from_numpy(sizes),
+            torch.from_numpy(classes_per_task),
+            min(self.n_way or default, most),
+            self.n_shot,
+            self.n_query,
+        )
+
+    def _columns(self, outputs: np.ndarray, tasks: np.ndarray | None) -> np.ndarray:
+        if self.shared_classes_:
+            return outputs
+        if tasks is None:
+            columns = np.searchsorted(self.classes_, self.prior_classes_)[None]
+        else:
+            columns = self._task_classes[tasks]
+        # A task without the class says -1, the last column, which is cut off.
+        scores = np.full((len(outputs), len(self.classes_) + 1), NEVER)
+        np.put_along_axis(scores, np.broadcast_to(columns, outputs.shape), outputs, axis=1)
+        return scores[:, :-1]
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Scores of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Rows to score.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_rows,) or (n_rows, n_classes)
+            With two classes the score of ``classes_[1]`` over that of ``classes_[0]``, otherwise
+            one column a class; the columns are those of ``classes_``.
+        """
+        scores = self._outputs(X)
+        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Rows to predict.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_rows, n_classes)
+            One column a class of ``classes_``; rows sum to 1.
+        """
+        return softmax(self._outputs(X), axis=1)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict labels: of the task adapted to, or of the population before ``adapt``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Rows to predict.
+
+        Returns
+        -------
+        y : ndarray of shape (n_rows,)
+            Labels, out of ``classes_``.
+        """
+        return self.classes_[self._outputs(X).argmax(axis=1)]
+
+
+def _local_classes(y: np.ndarray, batch: TaskBatch, prior: np.ndarray | None) -> dict[str, Any]:
+    """Union of the classes of many tasks, and which of them each task has: (T, most), -1 = none."""
+    own, codes = np.unique(y, return_inverse=True)
+    cells = np.unique(batch.support * len(own) + codes)
+    task, place = cells // len(own), cells % len(own)
+    counts = np.bincount(task, minlength=batch.n_tasks)
+    column = np.arange(len(cells)) - np.repeat(np.cumsum(counts) - counts, counts)
+    classes = own if prior is None else np.union1d(own, prior)
+    table = np.full((batch.n_tasks, counts.max()), -1)
+    table[task, column] = np.searchsorted(classes, own)[place]
+    return {"classes_": classes, "_task_classes": table}

@@ -1,0 +1,401 @@
+"""What every meta-estimator shares: fit, adapt, state and pickling."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skmeta._version import __version__
+from skmeta.base._groups import task_numbers
+from skmeta.base._rows import (
+    as_tensor,
+    inference_dtype,
+    resolve_device,
+    task_rows,
+    to_numpy,
+    to_tensors,
+)
+from skmeta.core.learner import Learner, State
+from skmeta.core.numerics import location_and_scale
+from skmeta.core.sampling import Sampler
+from skmeta.core.tasks import TaskRows
+from skmeta.exceptions import SingleTaskWarning
+
+# Rows that one forward pass takes at a time when predicting.
+PREDICT_ROWS = 2**15
+
+NO_GROUPS = (
+    "fit got one task, so there is nothing to learn across tasks. Pass groups=, one task id a row. "
+    "Inside GridSearchCV, cross_validate and the like, groups reach the estimator only after "
+    "sklearn.set_config(enable_metadata_routing=True)."
+)
+
+
+@dataclass(frozen=True)
+class TaskBatch:
+    """Many tasks in one call of ``adapt``: the task number of every support and query row.
+
+    Tasks are numbered ``0..n_tasks - 1`` by their support; a query row of a task without support
+    has the number -1 and gets the prior.
+    """
+
+    support: np.ndarray
+    query: np.ndarray
+    n_tasks: int
+
+
+class MetaEstimator(BaseEstimator, ABC):
+    """Base of all estimators: meta-train with ``fit``, meet a new task with ``adapt``.
+
+    A method adds its parameters, their constraints and :meth:`_make_learner`.
+    """
+
+    # A class default, so that users never have to call set_fit_request.
+    __metadata_request__fit: ClassVar[dict] = {"groups": True}
+    _parameter_constraints: ClassVar[dict[str, list]]
+
+    # ---------------------------------------------------------------- what a method provides
+
+    @abstractmethod
+    def _make_learner(self) -> Learner:
+        """Build the learner from the parameters; sizes are known by now."""
+
+    @abstractmethod
+    def _check_rows(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Validate features and targets together."""
+
+    @abstractmethod
+    def _fit_targets(self, y: np.ndarray, numbers: np.ndarray, n_tasks: int, grouped: bool) -> None:
+        """Learn what targets mean from the training rows: a scale, the classes."""
+
+    @abstractmethod
+    def _encode(self, y: np.ndarray, numbers: np.ndarray, n_tasks: int) -> np.ndarray:
+        """Targets as the learner takes them: standardised values, class numbers."""
+
+    @abstractmethod
+    def _samplers(
+        self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray, generator: torch.Generator
+    ) -> tuple[Sampler, Sampler | None]:
+        """Samplers of training and validation episodes."""
+
+    def _check_learner(self, learner: Learner, rows: TaskRows) -> None:
+        """Refuse a module that does not fit the data, before hours of training."""
+
+    # ---------------------------------------------------------------- fit
+
+    def fit(self, X: Any, y: Any, groups: Any = None) -> MetaEstimator:
+        """Meta-train on many tasks.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            The rows of all tasks.
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+            Their targets.
+        groups : array-like of shape (n_rows,), default=None
+            One task id a row, taken by position; ids are not kept. None is one task, with a
+            :class:`~skmeta.exceptions.SingleTaskWarning` where several were expected.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If X, y or groups are malformed, or no task has two rows.
+        TrainingDivergedError
+            If the loss becomes NaN or infinite; the text names the step and the cure.
+        """
+        self._validate_params()
+        X, y = self._check_rows(X, y, reset=True)
+        numbers, n_tasks = task_numbers(groups, len(X))
+        self._fit_targets(y, numbers, n_tasks, groups is not None)
+        y = self._encode(y, numbers, n_tasks)
+        self._fit_features(X)
+        X = self._scaled(X)
+
+        device = resolve_device(self.device)
+        seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=2)
+        generator = torch.Generator().manual_seed(int(seeds[0]))
+        # Modules initialise themselves, and drop out, from torch's global generator: lend them a
+        # seeded one, and leave the user's as it was.
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(int(seeds[1]))
+            learner = self._start_learner().to(device)
+            self._train(learner, X, y, numbers, generator)
+
+        dtype = inference_dtype(device)
+        learner = learner.eval().to(dtype)
+        rows, _ = task_rows(X, y, numbers, n_tasks, device, dtype)
+        learner.set_prior(rows)
+        self.learner_ = learner
+        self.state_ = learner.prior()
+        self.n_tasks_ = n_tasks
+        self.adapted_ = n_tasks == 1
+        self.frozen_params_ = {k: v for k, v in self.get_params(False).items() if k != "callbacks"}
+        return self
+
+    def _start_learner(self) -> Learner:
+        learner = self._make_learner()
+        if getattr(self, "warm_start", False) and hasattr(self, "learner_"):
+            try:
+                learner.load_state_dict(self.learner_.state_dict())
+            except RuntimeError as error:
+                raise ValueError(
+                    "warm_start=True, but the fitted parameters do not fit the present ones: "
+                    f"{error}. Set warm_start=False to start anew."
+                ) from error
+        return learner
+
+    def _train(
+        self,
+        learner: Learner,
+        X: np.ndarray,
+        y: np.ndarray,
+        numbers: np.ndarray,
+        generator: torch.Generator,
+    ) -> None:
+        from skmeta.training import train  # skorch takes a second to import
+
+        sampler, valid = self._samplers(X, y, numbers, generator)
+        if len(sampler.eligible) == 0:
+            raise ValueError(self._no_episode)
+        few = sampler.draw(sampler.eligible[:1], torch.Generator().manual_seed(0))
+        self._check_learner(learner, few.support)
+        self.history_ = train(
+            learner,
+            sampler,
+            valid,
+            max_epochs=self.max_epochs,
+            tasks_per_batch=self.tasks_per_batch,
+            lr=self.lr,
+            optimizer=self.optimizer,
+            callbacks=self.callbacks,
+            classifier=hasattr(self, "classes_"),
+            generator=generator,
+            verbose=self.verbose,
+        )
+        self.n_iter_ = len(self.history_)
+
+    _no_episode = "Every task has a single row: an episode needs a support and a query row."
+
+    def _hold_out(
+        self, n_tasks: int, generator: torch.Generator, at_least: int = 1
+    ) -> tuple[Any, Any]:
+        """Split task numbers into training and validation (None without early stopping)."""
+        if not self.early_stopping:
+            return torch.arange(n_tasks), None
+        if n_tasks < 2 * at_least:
+            raise ValueError(
+                "early_stopping=True holds out whole tasks (without groups: classes), and there are "
+                "too few. Pass groups= with two or more task ids, or set early_stopping=False."
+            )
+        n_valid = round(self.validation_fraction * n_tasks)
+        n_valid = min(n_tasks - at_least, max(at_least, n_valid))
+        order = torch.randperm(n_tasks, generator=generator)
+        return order[n_valid:].sort().values, order[:n_valid].sort().values
+
+    def _warn_single_task(self) -> None:
+        warnings.warn(NO_GROUPS, SingleTaskWarning, stacklevel=4)
+
+    def _fit_features(self, X: np.ndarray) -> None:
+        """Standardise columns for our own nets; a module of the user's gets X as it is."""
+        if self.module is None:
+            self.x_mean_, self.x_scale_ = location_and_scale(X)
+        else:
+            self.x_mean_, self.x_scale_ = np.zeros(1), np.ones(1)
+
+    def _scaled(self, X: np.ndarray) -> np.ndarray:
+        return (X - self.x_mean_) / self.x_scale_
+
+    # ---------------------------------------------------------------- adapt
+
+    def adapt(self, X: Any, y: Any = None, **task: Any) -> MetaEstimator:
+        """Adapt to one task; ``self`` is left as it is.
+
+        Always starts from what ``fit`` learned: adapting an adapted estimator is not cumulative.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_support, n_features)
+            The support rows, at least one.
+        y : array-like of shape (n_support,) or (n_support, n_outputs)
+            Their targets.
+        **task : dict
+            Nothing else describes a task of this estimator: anything given is an error.
+
+        Returns
+        -------
+        estimator : object
+            A new estimator of the same class, fitted for this task. It shares the meta-learned
+            parameters with ``self``.
+
+        Raises
+        ------
+        ValueError
+            If the rows are malformed, hold an unknown label where classes are shared, or are so
+            far from the training tasks that adaptation overflows.
+        """
+        check_is_fitted(self)
+        batch = task.pop("_batch", None)
+        if task:
+            raise TypeError(f"{type(self).__name__}.adapt does not take {sorted(task)}.")
+        if X is None or y is None:
+            raise ValueError("adapt needs the support rows of the task and their targets: X and y.")
+        X, y = self._check_rows(X, y, reset=False)
+        one = batch is None
+        if one:
+            zeros = np.zeros(len(X), dtype=np.int64)
+            batch = TaskBatch(support=zeros, query=zeros[:0], n_tasks=1)
+        new = self._sibling(**self._adapt_targets(y, batch))
+        encoded = new._encode(y, batch.support, batch.n_tasks)
+        device, dtype = self._where()
+        support, _ = task_rows(
+            self._scaled(X), encoded, batch.support, batch.n_tasks, device, dtype
+        )
+        new.state_ = self._condition(support)
+        new.adapted_ = True
+        if not one:
+            new._query_tasks = batch.query
+        return new
+
+    def _adapt_targets(self, y: np.ndarray, batch: TaskBatch) -> dict[str, Any]:
+        """Attributes that new tasks change besides the state."""
+        return {}
+
+    def _condition(self, support: TaskRows) -> State:
+        state = self.learner_.condition_tasks(support)
+        for value in state.values():
+            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                raise ValueError(
+                    "Adaptation overflowed: the support rows lie far outside the training tasks, "
+                    "or the inner learning rate is too high. Check X and y for huge values, or "
+                    "lower inner_lr (or n_adapt_steps) where the estimator has one."
+                )
+        return state
+
+    def _sibling(self, **changes: Any) -> Any:
+        """Return an estimator that shares everything with ``self`` but the changes."""
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__dict__, **changes)
+        return new
+
+    # ---------------------------------------------------------------- predict
+
+    def _outputs(self, X: Any) -> np.ndarray:
+        """Outputs of the learner for rows to predict: (n_rows, n_outputs)."""
+        check_is_fitted(self)
+        X = self._scaled(validate_data(self, X, reset=False, dtype=np.float64))
+        query = getattr(self, "_query_tasks", None)
+        if query is None:
+            outputs = self._predict_one(self.state_, X)
+        else:
+            outputs = self._predict_many(X, query)
+        if not np.isfinite(outputs).all():
+            raise ValueError(
+                "The predictions overflowed: X holds values far outside the training rows. "
+                "Check its units."
+            )
+        return outputs
+
+    def _predict_one(self, state: State, X: np.ndarray) -> np.ndarray:
+        device, dtype = self._where()
+        parts = []
+        with torch.no_grad():
+            for start in range(0, len(X), PREDICT_ROWS):
+                rows = as_tensor(X[start : start + PREDICT_ROWS], device, dtype)
+                parts.append(self.learner_.predict(state, TaskRows.single(rows)).cpu().numpy())
+        return np.concatenate(parts).astype(np.float64, copy=False)
+
+    def _predict_many(self, X: np.ndarray, query: np.ndarray) -> np.ndarray:
+        if len(X) != len(query):
+            raise ValueError(f"Expected the {len(query)} query rows, got {len(X)}.")
+        device, dtype = self._where()
+        known = query >= 0
+        n_tasks = len(next(iter(self.state_.values())))
+        rows, order = task_rows(X[known], None, query[known], n_tasks, device, dtype)
+        with torch.no_grad():
+            sorted_outputs = self.learner_.predict_tasks(self.state_, rows).cpu().numpy()
+        outputs = np.empty_like(sorted_outputs)
+        outputs[order] = sorted_outputs
+        adapted = self._columns(outputs, query[known])
+        if known.all():
+            return adapted
+        prior = self._columns(self._predict_one(self.learner_.prior(), X[~known]), None)
+        joined = np.empty((len(known), adapted.shape[1]))
+        joined[known], joined[~known] = adapted, prior
+        return joined
+
+    def _columns(self, outputs: np.ndarray, tasks: np.ndarray | None) -> np.ndarray:
+        """Outputs of several tasks (None: of the prior) in columns that they have in common."""
+        return outputs
+
+    def _where(self) -> tuple[torch.device, torch.dtype]:
+        parameter = next(self.learner_.parameters())
+        return parameter.device, parameter.dtype
+
+    @property
+    def meta_params_(self) -> dict[str, np.ndarray]:
+        """What all tasks share: name -> array. Views, not copies, on a CPU."""
+        check_is_fitted(self)
+        return {k: v.detach().cpu().numpy() for k, v in self.learner_.named_parameters()}
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return "learner_" in self.__dict__
+
+    # ---------------------------------------------------------------- pickling
+
+    # In a pickle: parameters (get_params), the meta-learned arrays with the prior, the state of the
+    # task, column means and scales, classes, history, versions. Not in it: task ids, training rows,
+    # the optimiser, generators, the skorch net.
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        if "learner_" in state:
+            learner = state["learner_"]
+            tensors = {**dict(learner.named_parameters()), **dict(learner.named_buffers())}
+            state["learner_"] = {
+                "arrays": to_numpy(tensors),
+                "prior": to_numpy(learner.prior()),
+            }
+            state["state_"] = to_numpy(state["state_"])
+        state["_skmeta_version"] = __version__
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        version = state.pop("_skmeta_version", "unknown")
+        if version != __version__:
+            warnings.warn(
+                f"This {type(self).__name__} was pickled by skmeta {version} and is loaded by "
+                f"{__version__}: predictions may differ."
+            )
+        stored = state.pop("learner_", None)
+        super().__setstate__(state)
+        if stored is None:
+            return
+        try:
+            device = resolve_device(self.frozen_params_["device"])
+        except ValueError:  # fitted on a device that this machine lacks
+            device = torch.device("cpu")
+        dtype = inference_dtype(device)
+        with torch.random.fork_rng(devices=[]):
+            learner = self._sibling(**self.frozen_params_)._make_learner().eval()
+        learner.to(device, dtype)
+        with torch.no_grad():
+            tensors = {**dict(learner.named_parameters()), **dict(learner.named_buffers())}
+            for name, array in stored["arrays"].items():
+                tensors[name].copy_(torch.from_numpy(array))
+        learner._prior = to_tensors(stored["prior"], device, dtype)
+        self.learner_ = learner
+        self.state_ = to_tensors(self.state_, device, dtype)

@@ -1,0 +1,52 @@
+"""The user's torch module: a template, copied and never trained in place."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+
+def build_module(module: Any, *sizes: int) -> nn.Module:
+    """Copy an instance with its weights, or build a new one from a class.
+
+    Parameters
+    ----------
+    module : Module, or callable that returns one
+        A callable is given ``sizes`` if its signature takes them, nothing otherwise.
+    *sizes : int
+        Number of inputs, and of outputs where the method fixes it.
+
+    Returns
+    -------
+    Module
+    """
+    if isinstance(module, nn.Module):
+        return copy.deepcopy(module)
+    built = module(*sizes) if _takes(module, sizes) else module()
+    if not isinstance(built, nn.Module):
+        raise ValueError(
+            f"module={module!r} returned {type(built).__name__}, not a torch.nn.Module."
+        )
+    return built
+
+
+def _takes(module: Callable, sizes: tuple[int, ...]) -> bool:
+    try:
+        signature = inspect.signature(module)
+    except ValueError:  # a builtin without a signature
+        return False
+    for arguments in (sizes, ()):
+        try:
+            signature.bind(*arguments)
+        except TypeError:
+            continue
+        return bool(arguments)
+    wanted = "(n_inputs, n_outputs)" if len(sizes) == 2 else "(n_inputs)"
+    raise ValueError(
+        f"module={module!r} can be called neither with {wanted} nor without arguments. "
+        "Give an instance, or a class or function with such a signature."
+    )

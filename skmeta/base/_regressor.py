@@ -1,0 +1,90 @@
+"""What every meta-regressor shares: the scale of y, and one or several outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import RegressorMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import validate_data
+
+from skmeta.base._estimator import MetaEstimator
+from skmeta.base._rows import resolve_device, task_rows
+from skmeta.core.learner import Learner
+from skmeta.core.numerics import location_and_scale
+from skmeta.core.sampling import RowSampler, Sampler
+from skmeta.core.tasks import TaskRows
+
+
+class MetaRegressor(RegressorMixin, MetaEstimator):
+    """Base of meta-regressors; ``y`` is standardised by the mean and scale of the training rows."""
+
+    def _check_rows(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
+        X, y = validate_data(
+            self, X, y, reset=reset, dtype=np.float64, y_numeric=True, multi_output=True
+        )
+        y = np.asarray(y, dtype=np.float64)
+        if not reset and y.shape[1:] != self._target_shape:
+            wanted = "one-dimensional" if not self._target_shape else f"(n, {self.n_outputs_})"
+            raise ValueError(f"y was {wanted} in fit, and has the shape {y.shape} now.")
+        return X, y
+
+    def _fit_targets(self, y: np.ndarray, numbers: np.ndarray, n_tasks: int, grouped: bool) -> None:
+        if n_tasks == 1:
+            self._warn_single_task()
+        self._target_shape = y.shape[1:]
+        columns = y.reshape(len(y), -1)
+        self.n_outputs_ = columns.shape[1]
+        self.y_mean_, self.y_scale_ = location_and_scale(columns)
+
+    def _encode(self, y: np.ndarray, numbers: np.ndarray, n_tasks: int) -> np.ndarray:
+        return (y.reshape(len(y), -1) - self.y_mean_) / self.y_scale_
+
+    def _samplers(
+        self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray, generator: torch.Generator
+    ) -> tuple[Sampler, Sampler | None]:
+        n_tasks = int(numbers.max()) + 1
+        device = resolve_device(self.device)
+        rows, _ = task_rows(X, y, numbers, n_tasks, device, torch.float32)
+        # A task of one row gives no episode, so it cannot be held out either.
+        usable = rows.take_tasks(torch.nonzero(rows.sizes >= 2).flatten())
+        if usable.n_tasks == 0:
+            raise ValueError(self._no_episode)
+        train, valid = self._hold_out(usable.n_tasks, generator)
+
+        def sampler(tasks: torch.Tensor) -> RowSampler:
+            return RowSampler(usable.take_tasks(tasks), self.n_support, self.n_query)
+
+        return sampler(train), None if valid is None else sampler(valid)
+
+    def _check_learner(self, learner: Learner, rows: TaskRows) -> None:
+        learner.eval()
+        outputs = learner.predict(learner.condition(rows), TaskRows(rows.x, None, rows.offsets))
+        if outputs.shape[1] != self.n_outputs_:
+            raise ValueError(
+                f"The module gives {outputs.shape[1]} values a row; y has {self.n_outputs_} "
+                "column(s). Its last layer must have as many outputs as y has columns."
+            )
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict targets: of the task adapted to, or of the population before ``adapt``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Rows to predict.
+
+        Returns
+        -------
+        y : ndarray of shape (n_rows,) or (n_rows, n_outputs)
+            Predictions, in the units and the shape of ``y`` in ``fit``.
+        """
+        values = self._outputs(X) * self.y_scale_ + self.y_mean_
+        return values.reshape(len(values), *self._target_shape)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

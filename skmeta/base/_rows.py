@@ -1,0 +1,66 @@
+"""From arrays with a task number a row to the core's flat tasks."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skmeta.core.tasks import TaskRows
+
+
+def task_rows(
+    X: np.ndarray,
+    y: np.ndarray | None,
+    numbers: np.ndarray,
+    n_tasks: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[TaskRows, np.ndarray]:
+    """Sort rows by task, once; also return the order, so that outputs can be put back."""
+    order = np.argsort(numbers, kind="stable")
+    sizes = torch.from_numpy(np.bincount(numbers, minlength=n_tasks))
+    if (order[1:] > order[:-1]).all():
+        order = np.arange(len(order))
+    else:
+        X, y = X.take(order, 0), None if y is None else y.take(order, 0)
+    targets = None if y is None else as_tensor(y, device, dtype)
+    return TaskRows.from_sizes(as_tensor(X, device, dtype), targets, sizes), order
+
+
+def as_tensor(values: np.ndarray, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Copy to a tensor: integers become int64 (labels), masks stay, all else takes ``dtype``."""
+    kind = {"i": torch.int64, "u": torch.int64, "b": torch.bool}.get(values.dtype.kind, dtype)
+    # A copy, because the user's array may be read-only, and must not be written through.
+    return torch.tensor(values, dtype=kind, device=device)
+
+
+def resolve_device(device: str) -> torch.device:
+    """Turn "auto" into the best device there is, and a missing one into a plain error."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device={device!r} cannot be used here: {error}. Use 'auto' or 'cpu'."
+        ) from error
+    return resolved
+
+
+def inference_dtype(device: torch.device) -> torch.dtype:
+    """Double precision on a CPU: there it is cheap, and predictions do not depend on batching."""
+    return torch.float64 if device.type == "cpu" else torch.float32
+
+
+def to_numpy(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    """Contiguous CPU arrays: a view would pickle its whole storage."""
+    return {k: np.ascontiguousarray(v.detach().cpu().numpy()) for k, v in tensors.items()}
+
+
+def to_tensors(
+    arrays: dict[str, np.ndarray], device: torch.device, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Undo :func:`to_numpy`, on a device that may differ from the first one."""
+    return {name: as_tensor(array, device, dtype) for name, array in arrays.items()}

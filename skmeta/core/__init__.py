@@ -1,0 +1,1 @@
+"""The torch core: tasks, sampling, learners. It knows nothing of scikit-learn."""

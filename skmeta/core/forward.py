@@ -1,0 +1,176 @@
+"""Running one module with different weights for each of many tasks, at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from skmeta.core.norm import Stats, use_support_statistics
+
+Weights = dict[str, Tensor]  # name -> (T, *shape)
+
+# Applied row by row and element by element, so that they may run on (T, n, features) as they are.
+_ELEMENTWISE = (
+    nn.ReLU,
+    nn.Tanh,
+    nn.Sigmoid,
+    nn.SiLU,
+    nn.GELU,
+    nn.ELU,
+    nn.CELU,
+    nn.SELU,
+    nn.LeakyReLU,
+    nn.Softplus,
+    nn.Hardtanh,
+    nn.Identity,
+)
+
+
+class TaskForward:
+    """Calls ``module`` on (T, n, ...) inputs with task-batched weights: (T, n, n_outputs).
+
+    Weights are vectorised with ``vmap`` over the FORWARD pass only, so that one
+    ``torch.autograd.grad`` of the summed losses gives every task's gradient exactly. (``vmap`` of a
+    gradient is silently wrong to second order for batch, layer and instance norm.) A module that
+    ``vmap`` cannot take, such as a GRU, runs task by task with the same answer.
+
+    Parameters
+    ----------
+    module : Module
+        Its batch norms are replaced in place by :class:`~skmeta.core.norm.SupportNorm`.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.norms = use_support_statistics(module)
+        self._module = module
+        self._vectorised = True
+
+    def __call__(
+        self, weights: Weights, x: Tensor, mask: Tensor | None = None, stats: Stats | None = None
+    ) -> tuple[Tensor, Stats]:
+        """Return the outputs, and the normalisation statistics used.
+
+        ``stats=None`` measures them on ``x`` (rows under ``mask`` only).
+        """
+        # The flash kernel of attention has no second derivative on a CPU.
+        with sdpa_kernel(SDPBackend.MATH):
+            if len(x) == 1:
+                return self._task_by_task(weights, x, mask, stats)
+            if self._vectorised:
+                axes = (0, 0, None if mask is None else 0, None if stats is None else 0)
+                try:
+                    single = vmap(self._single, in_dims=axes, randomness="different")
+                    return single(weights, x, mask, stats)
+                except (RuntimeError, ValueError):
+                    # An error of the module itself comes up again, unchanged, in the loop.
+                    outputs = self._task_by_task(weights, x, mask, stats)
+                    self._vectorised = False
+                    return outputs
+            return self._task_by_task(weights, x, mask, stats)
+
+    def _task_by_task(
+        self, weights: Weights, x: Tensor, mask: Tensor | None, stats: Stats | None
+    ) -> tuple[Tensor, Stats]:
+        outputs, measured = [], []
+        for t in range(len(x)):
+            given = None if stats is None else tuple((m[t], v[t]) for m, v in stats)
+            own = {name: value[t] for name, value in weights.items()}
+            out, used = self._single(own, x[t], None if mask is None else mask[t], given)
+            outputs.append(out)
+            measured.append(used)
+        stacked = tuple(
+            (torch.stack([m for m, _ in layer]), torch.stack([v for _, v in layer]))
+            for layer in zip(*measured, strict=True)
+        )
+        return torch.stack(outputs), stacked
+
+    def _single(
+        self, weights: Weights, x: Tensor, mask: Tensor | None, stats: Stats | None
+    ) -> tuple[Tensor, Stats]:
+        for i, layer in enumerate(self.norms):
+            layer.mask = mask
+            layer.given = None if stats is None else stats[i]
+        try:
+            out = functional_call(self._module, weights, (x,))
+            used = tuple(
+                layer.given if layer.given is not None else layer.measured  # type: ignore[misc]
+                for layer in self.norms
+            )
+        finally:
+            # Nothing of this call may stay behind: under vmap these tensors die with it.
+            for layer in self.norms:
+                layer.mask = layer.given = layer.measured = None
+        return out.reshape(len(x), -1), used
+
+
+class StackForward:
+    """The fast path for plain stacks of linear layers and element-wise activations.
+
+    Weights carry the task axis, so that a layer is one batched matrix product.
+    """
+
+    norms: tuple = ()
+
+    def __init__(self, layers: list[tuple[str, str | None] | Callable[[Tensor], Tensor]]) -> None:
+        self._layers = layers
+
+    def __call__(
+        self, weights: Weights, x: Tensor, mask: Tensor | None = None, stats: Stats | None = None
+    ) -> tuple[Tensor, Stats]:
+        """Return the outputs and (as a stack has no normalisation) no statistics."""
+        single = len(x) == 1
+        hidden = x[0] if single else x
+        for layer in self._layers:
+            if not isinstance(layer, tuple):
+                hidden = layer(hidden)
+                continue
+            weight = weights[layer[0]]
+            bias = None if layer[1] is None else weights[layer[1]]
+            if single:
+                hidden = F.linear(hidden, weight[0], None if bias is None else bias[0])
+            elif bias is None:
+                hidden = torch.bmm(hidden, weight.mT)
+            else:
+                hidden = torch.baddbmm(bias.unsqueeze(1), hidden, weight.mT)
+        return (hidden.unsqueeze(0) if single else hidden), ()
+
+
+def make_forward(module: nn.Module) -> TaskForward | StackForward:
+    """Pick the fastest exact way to run ``module`` with task-batched weights."""
+    layers = _linear_stack(module)
+    if layers is None:
+        return TaskForward(module)
+    return StackForward(layers)
+
+
+def _linear_stack(module: nn.Module) -> list | None:
+    """Names and activations of a plain stack of linear layers; None if it is anything else."""
+    # A subclass with a forward of its own is not a plain stack, whatever its children are.
+    if type(module).forward is not nn.Sequential.forward or _has_hooks(module):
+        return None
+    layers: list = []
+    if len({id(child) for child in module._modules.values()}) < len(module._modules):
+        return None  # a layer used twice shares its weights with itself
+    for name, child in module.named_children():
+        if _has_hooks(child):
+            return None
+        if type(child) is nn.Linear:
+            if not all(p.requires_grad for p in child.parameters()):
+                return None
+            layers.append((f"{name}.weight", f"{name}.bias" if child.bias is not None else None))
+        elif type(child) in _ELEMENTWISE:
+            layers.append(child)
+        else:
+            return None
+    return layers or None
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    # Weight norm and the like work through hooks or parametrisations, which only a call respects.
+    hooks: Mapping = {**module._forward_hooks, **module._forward_pre_hooks}
+    return bool(hooks) or hasattr(module, "parametrizations")

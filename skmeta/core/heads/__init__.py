@@ -1,0 +1,1 @@
+"""Closed-form heads, batched over tasks."""

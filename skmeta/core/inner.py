@@ -1,0 +1,75 @@
+"""Inner loops: gradient descent on every task's support loss, batched over tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from skmeta.core.forward import StackForward, TaskForward, Weights
+from skmeta.core.tasks import Padded
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # element-wise: (T, n, ...) and targets -> (T, n, ...)
+Rate = Callable[[str, int], Tensor | float]  # name of a weight, number of the step -> its rate
+
+
+def task_losses(loss: Loss, outputs: Tensor, rows: Padded) -> Tensor:
+    """Mean loss over each task's own rows, shape (T,)."""
+    assert rows.y is not None
+    values = loss(outputs, rows.y)
+    if rows.mask is None:
+        return values.flatten(1).mean(1)
+    values = values.flatten(2).mean(2) if values.ndim > 2 else values
+    # where, not a product: a padded place may hold inf, and 0 * inf is NaN.
+    values = torch.where(rows.mask, values, 0.0)
+    return values.sum(1) / rows.mask.sum(1).clamp(min=1)
+
+
+def adapt_weights(
+    forward: TaskForward | StackForward,
+    weights: Weights,
+    support: Padded,
+    loss: Loss,
+    rate: Rate,
+    n_steps: int,
+    *,
+    second_order: bool,
+) -> Weights:
+    """Take ``n_steps`` of gradient descent on each task's mean support loss.
+
+    Parameters
+    ----------
+    forward : TaskForward or StackForward
+        Runs the module with task-batched weights.
+    weights : dict of name to Tensor of shape (T, ...)
+        Where every task starts; usually one set of weights, expanded.
+    support : Padded
+        The support rows of T tasks.
+    loss : callable
+        Element-wise loss of outputs and targets.
+    rate : callable
+        Gives the learning rate of a weight at a step.
+    n_steps : int
+        How many steps to take.
+    second_order : bool
+        Keep the graph of the gradients, so that the caller can differentiate through the steps;
+        otherwise gradients count as constants (first-order MAML).
+
+    Returns
+    -------
+    dict of name to Tensor of shape (T, ...)
+        The adapted weights. A weight that the outputs do not depend on stays as it is.
+    """
+    for step in range(n_steps):
+        outputs, _ = forward(weights, support.x, support.mask)
+        # One gradient of the SUM gives each task its own: tasks do not share weights here.
+        total = task_losses(loss, outputs, support).sum()
+        gradients = torch.autograd.grad(
+            total, list(weights.values()), create_graph=second_order, allow_unused=True
+        )
+        weights = {
+            name: value if gradient is None else value - rate(name, step) * gradient
+            for (name, value), gradient in zip(weights.items(), gradients, strict=True)
+        }
+    return weights

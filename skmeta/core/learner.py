@@ -1,0 +1,89 @@
+"""The algorithm interface: four verbs, batched over tasks. Everything above is written once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Generator, Tensor, nn
+
+from skmeta.core.tasks import Episodes, TaskRows
+
+# What a task taught a learner: named tensors whose leading axis is the task.
+State = dict[str, Tensor]
+
+# Log-score of a class that a task does not have: its probability is exactly 0, and yet finite.
+NEVER = -1e30
+
+
+class Learner(nn.Module, ABC):
+    """A meta-learning algorithm: its parameters are what all tasks share.
+
+    Subclasses write ``episode_loss``, ``condition`` and ``predict``; a method whose answer before
+    any support is more than :meth:`condition` on the pooled rows overrides ``set_prior``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._prior: State = {}
+
+    @abstractmethod
+    def episode_loss(self, episodes: Episodes, generator: Generator) -> Tensor:
+        """Mean loss over the tasks of a meta-batch, differentiable in the parameters."""
+
+    @abstractmethod
+    def condition(self, support: TaskRows) -> State:
+        """Adapt to T tasks in one call. No gradient flows back to the parameters."""
+
+    @abstractmethod
+    def predict(self, state: State, query: TaskRows) -> Tensor:
+        """Outputs for the rows of T tasks, shape (n_rows, n_outputs); ``state`` has T entries."""
+
+    def set_prior(self, rows: TaskRows) -> None:
+        """Fix the answer before any support: by default, that of all rows taken as one task."""
+        self._prior = self.condition(TaskRows.single(rows.x, rows.y))
+
+    def prior(self) -> State:
+        """Return the state before any support; a batch of one task."""
+        return self._prior
+
+    @property
+    def max_tasks(self) -> int:
+        """How many tasks to take at a time, so that memory stays bounded."""
+        return 512
+
+    def condition_tasks(self, support: TaskRows) -> State:
+        """:meth:`condition` for any number of tasks of any sizes, in padded batches."""
+        return _in_batches(support, self.max_tasks, self.condition)
+
+    def predict_tasks(self, state: State, query: TaskRows) -> Tensor:
+        """:meth:`predict` for any number of tasks of any sizes, in padded batches."""
+        if query.n_tasks == 1:
+            return self.predict(state, query)
+        outputs = None
+        row = torch.arange(len(query.x), device=query.x.device)
+        numbered = TaskRows(query.x, row, query.offsets)
+        for tasks in query.buckets(self.max_tasks):
+            batch = numbered.take_tasks(tasks)
+            if len(batch.x) == 0:
+                continue
+            part = {name: value[tasks.to(value.device)] for name, value in state.items()}
+            values = self.predict(part, TaskRows(batch.x, None, batch.offsets))
+            if outputs is None:
+                outputs = values.new_empty(len(query.x), *values.shape[1:])
+            outputs[batch.y] = values
+        assert outputs is not None  # the estimators never ask for zero rows
+        return outputs
+
+
+def _in_batches(support: TaskRows, max_tasks: int, condition) -> State:
+    """Run ``condition`` bucket by bucket and put the states back in the order of the tasks."""
+    batches = list(support.buckets(max_tasks))
+    if len(batches) == 1 and len(batches[0]) == support.n_tasks:
+        return condition(support)
+    states = [condition(support.take_tasks(tasks)) for tasks in batches]
+    back = torch.argsort(torch.cat(batches))
+    return {
+        name: torch.cat([state[name] for state in states])[back.to(states[0][name].device)]
+        for name in states[0]
+    }

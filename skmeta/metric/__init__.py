@@ -1,0 +1,1 @@
+"""Metric-based meta-learning: adaptation is measuring distances in a learned space."""

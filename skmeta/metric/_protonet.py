@@ -1,0 +1,327 @@
+"""Prototypical networks (Snell et al., 2017)."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from skmeta.base import MetaClassifier
+from skmeta.base._constraints import EPISODIC, POSITIVE_INT
+from skmeta.base._module import build_module
+from skmeta.core.heads.prototypes import log_scores, prototypes
+from skmeta.core.learner import Learner, State
+from skmeta.core.tasks import Episodes, TaskRows
+from skmeta.nets import Conv4, mlp
+
+# Rows that go through the embedding at a time when no gradient is needed.
+EMBED_ROWS = 4096
+
+
+class ProtoNetLearner(Learner):
+    """Classes are the means of their embedded support rows; rows go to the nearest.
+
+    Parameters
+    ----------
+    module : Module
+        The embedding; trained in place.
+    distance : {"euclidean", "cosine"}
+        Squared Euclidean distance, or cosine similarity.
+    learn_temperature : bool
+        Whether the scale of the distances is learned.
+    n_classes : int or None
+        Number of classes that tasks share; None where tasks have classes of their own.
+    """
+
+    def __init__(
+        self, module: nn.Module, *, distance: str, learn_temperature: bool, n_classes: int | None
+    ) -> None:
+        super().__init__()
+        self.module = module
+        self.distance = distance
+        self.n_classes = n_classes
+        # Cosines lie in [-1, 1]: without a larger scale their softmax cannot be sure of anything.
+        start = math.log(10.0) if distance == "cosine" else 0.0
+        self.log_scale = nn.Parameter(torch.tensor(start), requires_grad=learn_temperature)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Embed rows, a bounded number at a time unless a gradient is needed: (n_rows, d)."""
+        if torch.is_grad_enabled():
+            return self.module(x).flatten(1)
+        return torch.cat([self.module(part).flatten(1) for part in x.split(EMBED_ROWS)])
+
+    def episode_loss(self, episodes: Episodes, generator: Generator) -> Tensor:
+        """Mean negative log-probability of the query labels (Snell et al., 2017, algorithm 1)."""
+        support, query = episodes.support, episodes.query
+        assert support.y is not None and query.y is not None
+        # One forward pass: batch norms see the episode as a whole, as in the paper's code.
+        both = self.embed(torch.cat([support.x, query.x]))
+        n_ways = int(support.y.max()) + 1
+        embedded = TaskRows(both[: len(support.x)], support.y, support.offsets)
+        means, present = prototypes(embedded, n_ways)
+        scores = log_scores(
+            TaskRows(both[len(support.x) :], None, query.offsets),
+            means,
+            present,
+            self.distance,
+            self.log_scale.exp(),
+        )
+        losses = F.cross_entropy(scores, query.y, reduction="none")
+        per_task = losses.new_zeros(query.n_tasks).index_add(0, query.task_of_row, losses)
+        return (per_task / query.sizes.clamp(min=1).to(losses.device)).mean()
+
+    def condition(self, support: TaskRows) -> State:
+        """Prototypes of T tasks; shared classes without a row keep the prior's prototype."""
+        assert support.y is not None
+        n_classes = self.n_classes or int(support.y.max()) + 1
+        with torch.no_grad():
+            embedded = TaskRows(self.embed(support.x), support.y, support.offsets)
+            means, present = prototypes(embedded, n_classes)
+            prior = self.prior()
+            if self.n_classes is not None and prior:
+                means = torch.where(present.unsqueeze(2), means, prior["prototypes"])
+                present = present | prior["present"]
+        return {"prototypes": means, "present": present}
+
+    def condition_tasks(self, support: TaskRows) -> State:
+        """All tasks at once: prototypes need no padding."""
+        return self.condition(support)
+
+    def predict(self, state: State, query: TaskRows) -> Tensor:
+        """Log-scores of the classes of every row's task."""
+        with torch.no_grad():
+            return log_scores(
+                TaskRows(self.embed(query.x), None, query.offsets),
+                state["prototypes"],
+                state["present"],
+                self.distance,
+                self.log_scale.exp(),
+            )
+
+
+class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, MetaClassifier):
+    """Prototypical networks: nearest class mean in a learned embedding.
+
+    Meta-training shapes an embedding in which the mean of a few rows of a class stands for the
+    class. ``adapt`` computes these means for a new task.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : sequence of int, default=(64, 64)
+        Units of the layers of the default net; the last is the dimension of the embedding.
+    module : torch.nn.Module, callable, "conv4" or None, default=None
+        The embedding. None is a multi-layer perceptron with ReLU; its columns are standardised by
+        the training rows. "conv4" is the four-block convolutional net of the literature, for
+        images of ``image_shape``. An instance is copied with its weights; a callable (a class,
+        say) is called as ``module(n_inputs)``, or without arguments.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (channels, height, width) of the image in a row, for "conv4".
+    distance : {"euclidean", "cosine"}, default="euclidean"
+        Squared Euclidean distance, or cosine similarity.
+    learn_temperature : bool, default=True
+        Learn the scale of the distances before the softmax.
+    n_way : int or None, default=None
+        Classes of a training episode. None takes all classes where tasks share them, and up to 20
+        otherwise: more ways in training than later is what the paper recommends.
+    n_shot : int, default=5
+        Support rows a class in a training episode.
+    n_query : int, default=5
+        Query rows a class in a training episode, at most.
+    shared_classes : "auto" or bool, default="auto"
+        Whether a label means the same in every task (sick and well in every hospital), or tasks
+        have classes of their own (characters of an alphabet). "auto": shared when ``groups`` are
+        given and some label occurs in two tasks, or for one task; not when no label is shared, or
+        when there are no groups and three classes or more.
+    tasks_per_batch : int, default=16
+        Episodes in a meta-batch.
+    max_epochs : int, default=20
+        Passes over the training tasks; an epoch has 50 meta-batches at least.
+    lr : float, default=0.001
+        Rate of the optimiser.
+    optimizer : {"adam", "adamw", "sgd"} or callable, default="adam"
+        The optimiser; a callable is called as ``optimizer(parameters, lr=lr)``.
+    early_stopping : bool, default=False
+        Hold out tasks (without groups: classes), stop when their loss no longer falls, and keep the
+        best weights.
+    validation_fraction : float, default=0.1
+        Share of tasks held out for ``early_stopping``.
+    callbacks : list of skorch callbacks or None, default=None
+        Called during training.
+    device : str, default="auto"
+        "auto", "cpu", "cuda", ...
+    warm_start : bool, default=False
+        Continue from the last fit's parameters.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the net's weights and the draws.
+    verbose : int, default=0
+        1 shows a progress bar on fits longer than a second.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels that ``predict`` chooses from. With task-specific classes, ``adapt`` sets them from
+        the support.
+    prior_classes_ : ndarray
+        ``classes_`` before any adaptation: all training classes.
+    shared_classes_ : bool
+        What ``shared_classes`` came to.
+    n_tasks_ : int
+        Tasks seen in ``fit``.
+    n_iter_ : int
+        Epochs run.
+    history_ : list of dict
+        One record an epoch: ``epoch``, ``train_loss`` and, with early stopping, ``valid_loss``.
+    n_features_in_ : int
+        Columns of ``X``.
+    feature_names_in_ : ndarray of str
+        Names of the columns, where ``X`` had them.
+    x_mean_, x_scale_ : ndarray
+        Location and scale of the columns of ``X``, for the default net.
+    meta_params_ : dict of str to ndarray
+        What all tasks share: the embedding and the temperature.
+    state_ : dict of str to Tensor
+        The prototypes that ``predict`` uses.
+    adapted_ : bool
+        Whether ``predict`` answers for one task, or for the population (prototypes pooled over all
+        training rows).
+
+    See Also
+    --------
+    skmeta.adapt : Adapt through pipelines and searches.
+
+    References
+    ----------
+    Snell, Swersky and Zemel (2017). Prototypical networks for few-shot learning. Equations 1 and 2.
+
+    Examples
+    --------
+    >>> from skmeta import ProtoNetClassifier
+    >>> from skmeta.datasets import make_digit_questions
+    >>> X, y, groups = make_digit_questions("train", random_state=0)
+    >>> model = ProtoNetClassifier(max_epochs=1, random_state=0).fit(X, y, groups=groups)
+    >>> X_new, y_new, groups_new = make_digit_questions("test", random_state=0)
+    >>> one = groups_new == groups_new[0]
+    >>> adapted = model.adapt(X_new[one][:10], y_new[one][:10])
+    >>> adapted.predict_proba(X_new[one][10:]).shape
+    (50, 2)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **EPISODIC,
+        "module": [*EPISODIC["module"], StrOptions({"conv4"})],
+        "image_shape": [None, tuple, list],
+        "distance": [StrOptions({"euclidean", "cosine"})],
+        "learn_temperature": ["boolean"],
+        "n_way": [None, Interval(Integral, 2, None, closed="left")],
+        "n_shot": POSITIVE_INT,
+        "shared_classes": [StrOptions({"auto"}), "boolean"],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (64, 64),
+        *,
+        module: Any = None,
+        image_shape: tuple[int, ...] | None = None,
+        distance: str = "euclidean",
+        learn_temperature: bool = True,
+        n_way: int | None = None,
+        n_shot: int = 5,
+        n_query: int = 5,
+        shared_classes: Any = "auto",
+        tasks_per_batch: int = 16,
+        max_epochs: int = 20,
+        lr: float = 0.001,
+        optimizer: Any = "adam",
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        callbacks: list | None = None,
+        device: str = "auto",
+        warm_start: bool = False,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.module = module
+        self.image_shape = image_shape
+        self.distance = distance
+        self.learn_temperature = learn_temperature
+        self.n_way = n_way
+        self.n_shot = n_shot
+        self.n_query = n_query
+        self.shared_classes = shared_classes
+        self.tasks_per_batch = tasks_per_batch
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.optimizer = optimizer
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.callbacks = callbacks
+        self.device = device
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _make_learner(self) -> ProtoNetLearner:
+        return ProtoNetLearner(
+            self._make_module(),
+            distance=self.distance,
+            learn_temperature=self.learn_temperature,
+            n_classes=len(self.prior_classes_) if self.shared_classes_ else None,
+        )
+
+    def _make_module(self) -> nn.Module:
+        if self.module is None:
+            return mlp([self.n_features_in_, *self.hidden_layer_sizes])
+        if isinstance(self.module, str):
+            if self.image_shape is None or len(self.image_shape) not in (2, 3):
+                raise ValueError(
+                    "module='conv4' needs image_shape=(height, width) or (channels, height, width),"
+                    f" got {self.image_shape!r}."
+                )
+            if math.prod(self.image_shape) != self.n_features_in_:
+                raise ValueError(
+                    f"image_shape={tuple(self.image_shape)} has {math.prod(self.image_shape)} "
+                    f"pixels, but X has {self.n_features_in_} columns."
+                )
+            return Conv4(tuple(self.image_shape))
+        module = build_module(self.module, self.n_features_in_)
+        for layer in module.modules():
+            if isinstance(layer, _BatchNorm) and not layer.track_running_stats:
+                raise ValueError(
+                    "A batch norm with track_running_stats=False would make a prediction depend "
+                    "on the rows predicted with it. Set track_running_stats=True."
+                )
+        return module
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Embed rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Rows to embed.
+
+        Returns
+        -------
+        embedding : ndarray of shape (n_rows, n_dimensions)
+            Rows in the space in which distances are measured.
+        """
+        check_is_fitted(self)
+        X = self._scaled(validate_data(self, X, reset=False, dtype=np.float64))
+        device, dtype = self._where()
+        with torch.no_grad():
+            return self.learner_.embed(torch.tensor(X, device=device, dtype=dtype)).cpu().numpy()
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.state_["prototypes"].shape[2]

@@ -1,0 +1,7 @@
+"""Choosing and scoring meta-estimators on held-out tasks."""
+
+from skmeta.model_selection._predict import predict_tasks
+from skmeta.model_selection._scorer import TaskScorer
+from skmeta.model_selection._validate import cross_validate_tasks
+
+__all__ = ["TaskScorer", "cross_validate_tasks", "predict_tasks"]

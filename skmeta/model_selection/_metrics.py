@@ -1,0 +1,134 @@
+"""Per-task metrics, the common ones computed for all tasks at once."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.utils import Tags, get_tags
+
+
+def _columns(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values, dtype=np.float64).reshape(len(values), -1)
+
+
+def _task_means(values: np.ndarray, draw: np.ndarray, n_draws: int) -> np.ndarray:
+    """Mean of every column over the rows of each draw; NaN where a draw has no row."""
+    counts = np.bincount(draw, minlength=n_draws).astype(float)
+    counts[counts == 0] = np.nan
+    sums = [np.bincount(draw, weights=column, minlength=n_draws) for column in values.T]
+    return np.column_stack(sums) / counts[:, None]
+
+
+def _mse(y, values, draw, n_draws):
+    return _task_means((_columns(y) - _columns(values)) ** 2, draw, n_draws)
+
+
+def _neg_mse(y, values, draw, n_draws):
+    return -_mse(y, values, draw, n_draws).mean(1)
+
+
+def _neg_rmse(y, values, draw, n_draws):
+    return -np.sqrt(_mse(y, values, draw, n_draws)).mean(1)
+
+
+def _neg_mae(y, values, draw, n_draws):
+    return -_task_means(np.abs(_columns(y) - _columns(values)), draw, n_draws).mean(1)
+
+
+def _r2(y, values, draw, n_draws):
+    y = _columns(y)
+    centred = y - _task_means(y, draw, n_draws)[draw]
+    total = _task_means(centred**2, draw, n_draws)
+    error = _mse(y, values, draw, n_draws)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scores = 1 - error / total
+    # As in scikit-learn: a constant target predicted exactly is 1, otherwise 0.
+    scores = np.where(total == 0, np.where(error == 0, 1.0, 0.0), scores)
+    scores[np.bincount(draw, minlength=n_draws) < 2] = np.nan
+    return scores.mean(1)
+
+
+def _accuracy(y, values, draw, n_draws):
+    right = (np.asarray(y) == np.asarray(values)).reshape(len(y), -1).all(1)
+    return _task_means(right[:, None].astype(float), draw, n_draws)[:, 0]
+
+
+# scikit-learn's own scorers give the same values, one task at a time.
+VECTORISED: dict[str, Callable] = {
+    "neg_mean_squared_error": _neg_mse,
+    "neg_root_mean_squared_error": _neg_rmse,
+    "neg_mean_absolute_error": _neg_mae,
+    "r2": _r2,
+    "accuracy": _accuracy,
+}
+
+
+class _Answers(BaseEstimator):
+    """Stands for the adapted estimators in a scorer: X is the numbers of the rows asked for."""
+
+    def __init__(self, estimator: Any, method: str, values: np.ndarray, classes: Any) -> None:
+        self.estimator = estimator
+        self.method = method
+        self.values = values
+        if classes is not None:
+            self.classes_ = classes
+        setattr(self, method, self._answer)
+
+    def _answer(self, rows: np.ndarray) -> np.ndarray:
+        return self.values[rows]
+
+    def fit(self, X: Any, y: Any = None) -> _Answers:
+        """Do nothing: scikit-learn only asks whether it is there."""
+        return self
+
+    def __sklearn_tags__(self) -> Tags:
+        return get_tags(self.estimator)
+
+
+def response_method(scorer: Any, estimator: Any) -> str:
+    """Name the method of the estimator that a scikit-learn scorer calls."""
+    names = scorer._response_method
+    names = [names] if isinstance(names, str) else list(names)
+    for name in names:
+        if hasattr(estimator, name):
+            return name
+    raise ValueError(f"The scorer needs {' or '.join(names)}, which the estimator does not have.")
+
+
+def score_each(
+    scorer: Any,
+    estimator: Any,
+    method: str,
+    y: np.ndarray,
+    values: np.ndarray,
+    draw: np.ndarray,
+    n_draws: int,
+    classes: np.ndarray | None,
+) -> np.ndarray:
+    """Call a scikit-learn scorer once a draw: (n_draws,), NaN where the metric is undefined."""
+    if classes is not None and method == "predict_proba" and _takes_labels(scorer):
+        scorer = copy.copy(scorer)
+        scorer._kwargs = {**scorer._kwargs, "labels": classes}
+    answers = _Answers(estimator, method, values, classes)
+    order = np.argsort(draw, kind="stable")
+    ends = np.cumsum(np.bincount(draw, minlength=n_draws))
+    scores = np.full(n_draws, np.nan)
+    with warnings.catch_warnings():
+        # What is undefined comes back as NaN and is counted by the caller.
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        for i, rows in enumerate(np.split(order, ends[:-1])):
+            if len(rows):
+                scores[i] = scorer(answers, rows, y[rows])
+    return scores
+
+
+def _takes_labels(scorer: Any) -> bool:
+    parameters = inspect.signature(scorer._score_func).parameters
+    return "labels" in parameters and "labels" not in scorer._kwargs

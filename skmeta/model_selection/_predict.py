@@ -1,0 +1,112 @@
+"""Many tasks, one batched adaptation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_samples
+
+from skmeta.base import adapt
+from skmeta.base._estimator import TaskBatch
+from skmeta.base._groups import check_ids
+
+
+def predict_tasks(
+    estimator: Any,
+    X_support: Any,
+    y_support: Any,
+    groups_support: Any,
+    X: Any,
+    groups: Any,
+    *,
+    method: str = "predict",
+) -> np.ndarray:
+    """Adapt to each of many tasks and predict its rows, thousands of tasks in one call.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Anything that :func:`skmeta.adapt` takes.
+    X_support : array-like of shape (n_support_rows, n_features)
+        Support rows of all tasks.
+    y_support : array-like of shape (n_support_rows,) or (n_support_rows, n_outputs)
+        Their targets.
+    groups_support : array-like of shape (n_support_rows,)
+        The task of every support row.
+    X : array-like of shape (n_rows, n_features)
+        Rows to predict.
+    groups : array-like of shape (n_rows,)
+        The task of every row to predict. A task without support rows gets the answer of the
+        un-adapted estimator, as in a mixed model.
+    method : {"predict", "predict_proba", "decision_function"}, default="predict"
+        What to call. With task-specific classes the columns are the union of the classes, in
+        sorted order; a class that a task lacks has probability 0.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,) or (n_rows, n_columns)
+        Predictions in the order of ``X``.
+
+    Raises
+    ------
+    ValueError
+        If ids are missing, malformed, or of different types in support and query.
+
+    Examples
+    --------
+    >>> from skmeta import MAMLRegressor
+    >>> from skmeta.datasets import make_sinusoids
+    >>> from skmeta.model_selection import predict_tasks
+    >>> X, y, groups = make_sinusoids(20, 15, random_state=0)
+    >>> model = MAMLRegressor(max_epochs=1, random_state=0).fit(X, y, groups=groups)
+    >>> X_new, y_new, new = make_sinusoids(30, 15, random_state=1)
+    >>> support = [row % 15 < 5 for row in range(len(new))]
+    >>> predict_tasks(model, X_new[support], y_new[support], new[support], X_new, new).shape
+    (450,)
+    """
+    if method not in ("predict", "predict_proba", "decision_function"):
+        raise ValueError(
+            f"method must be 'predict', 'predict_proba' or 'decision_function', got {method!r}."
+        )
+    n_support = _num_samples(X_support)
+    query_ids = check_ids(groups, _num_samples(X))
+    if n_support == 0:
+        return getattr(estimator, method)(X)
+    support_ids = check_ids(groups_support, n_support, "groups_support")
+    if (support_ids.dtype.kind in "US") != (query_ids.dtype.kind in "US"):
+        raise ValueError(
+            f"groups_support holds {support_ids.dtype} ids and groups {query_ids.dtype} ids: no "
+            "task would be recognised. Convert both to one type."
+        )
+    ids, support = np.unique(support_ids, return_inverse=True)
+    place = np.searchsorted(ids, query_ids).clip(max=len(ids) - 1)
+    query = np.where(ids[place] == query_ids, place, -1)
+    batch = TaskBatch(support.astype(np.int64), query, len(ids))
+    try:
+        adapted = adapt(estimator, X_support, y_support, _batch=batch)
+    except TypeError as error:
+        if "_batch" not in str(error):
+            raise
+        return _one_by_one(estimator, X_support, y_support, X, batch, method)
+    return getattr(adapted, method)(X)
+
+
+def _one_by_one(
+    estimator: Any, X_support: Any, y_support: Any, X: Any, batch: TaskBatch, method: str
+) -> np.ndarray:
+    """For estimators of other libraries, whose ``adapt`` takes one task."""
+    outputs: np.ndarray | None = None
+    for task in np.unique(batch.query):
+        rows = np.flatnonzero(batch.query == task)
+        own = np.flatnonzero(batch.support == task)
+        model = estimator
+        if task >= 0:
+            model = adapt(estimator, _safe_indexing(X_support, own), _safe_indexing(y_support, own))
+        values = np.asarray(getattr(model, method)(_safe_indexing(X, rows)))
+        if outputs is None:
+            outputs = np.empty((len(batch.query), *values.shape[1:]), dtype=values.dtype)
+        outputs[rows] = values
+    assert outputs is not None
+    return outputs

@@ -1,0 +1,6 @@
+"""Plain torch modules."""
+
+from skmeta.nets._conv import Conv4
+from skmeta.nets._mlp import mlp
+
+__all__ = ["Conv4", "mlp"]

@@ -1,0 +1,31 @@
+"""Multi-layer perceptrons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU, "gelu": nn.GELU}
+
+
+def mlp(sizes: Sequence[int], activation: str = "relu") -> nn.Sequential:
+    """Linear layers of the given sizes with activations between them, none after the last.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Number of inputs, of units in every hidden layer, of outputs.
+    activation : {"relu", "tanh", "silu", "gelu"}, default="relu"
+        Activation between layers.
+
+    Examples
+    --------
+    >>> from skmeta.nets import mlp
+    >>> len(mlp([1, 40, 40, 1]))
+    5
+    """
+    layers: list[nn.Module] = []
+    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+        layers += [nn.Linear(n_in, n_out), ACTIVATIONS[activation]()]
+    return nn.Sequential(*layers[:-1])

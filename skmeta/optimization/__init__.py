@@ -1,0 +1,1 @@
+"""Optimisation-based meta-learning: adaptation is gradient descent."""

@@ -1,0 +1,351 @@
+"""Model-agnostic meta-learning (Finn et al., 2017) and learned inner rates (Li et al., 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import Generator, Tensor, nn
+
+from skmeta.base import MetaRegressor
+from skmeta.base._constraints import EPISODIC, POSITIVE_INT
+from skmeta.base._module import build_module
+from skmeta.core.forward import StackForward, Weights, make_forward
+from skmeta.core.inner import adapt_weights, task_losses
+from skmeta.core.learner import Learner, State
+from skmeta.core.losses import squared_error
+from skmeta.core.norm import update_prior
+from skmeta.core.tasks import Episodes, TaskRows
+from skmeta.nets import mlp
+
+# The prior is the answer of all rows taken as one task; more rows than this change nothing.
+PRIOR_ROWS = 2**14
+
+
+class MAMLLearner(Learner):
+    """Gradient descent from a learned start, with fixed or learned rates.
+
+    The state is every task's adapted weights, and the statistics of its batch norms if there are
+    any.
+
+    Parameters
+    ----------
+    module : Module
+        Maps rows to outputs; trained in place. Parameters that need no gradient stay fixed.
+    loss : callable
+        Element-wise loss of outputs and targets.
+    inner_lr : float
+        Rate of the inner steps, or where learning it starts.
+    learn_inner_lr : {False, "layer", "parameter", "step"}
+        What has a learned rate of its own.
+    n_inner_steps, n_adapt_steps : int
+        Steps in training and at adaptation. Past the steps with a learned rate, the last is used.
+    second_order : bool
+        Differentiate through the inner gradients.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        inner_lr: float,
+        learn_inner_lr: bool | str,
+        n_inner_steps: int,
+        n_adapt_steps: int,
+        second_order: bool,
+    ) -> None:
+        super().__init__()
+        self.forward_tasks = make_forward(module)
+        self.module = module
+        self.loss = loss
+        self.inner_lr = inner_lr
+        self.n_inner_steps = n_inner_steps
+        self.n_adapt_steps = n_adapt_steps
+        self.second_order = second_order
+        names = [name for name, p in module.named_parameters() if p.requires_grad]
+        if not names:
+            raise ValueError("The module has no parameter that requires a gradient: none to adapt.")
+        self.rates, self._rate_of = self._make_rates(names, learn_inner_lr)
+
+    def _make_rates(
+        self, names: list[str], kind: bool | str
+    ) -> tuple[nn.ParameterList, dict[str, int]]:
+        """Learned rates, and which of them a weight uses."""
+        if not kind:
+            return nn.ParameterList(), {}
+        weights = dict(self.module.named_parameters())
+        if kind == "parameter":
+            rates = [torch.full_like(weights[name], self.inner_lr) for name in names]
+            return nn.ParameterList(rates), {name: i for i, name in enumerate(names)}
+        # The weight and the bias of a layer share a rate.
+        layers = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
+        shape = (self.n_inner_steps,) if kind == "step" else ()
+        rates = [torch.full(shape, self.inner_lr) for _ in layers]
+        return nn.ParameterList(rates), {n: layers.index(n.rpartition(".")[0]) for n in names}
+
+    def _rate(self, name: str, step: int) -> Tensor | float:
+        if not self._rate_of:
+            return self.inner_lr
+        rate = self.rates[self._rate_of[name]]
+        per_step = rate.ndim == 1 and dict(self.module.named_parameters())[name].shape != rate.shape
+        return rate[min(step, len(rate) - 1)] if per_step else rate
+
+    def _start(self, n_tasks: int) -> Weights:
+        return {
+            name: p.expand(n_tasks, *p.shape)
+            for name, p in self.module.named_parameters()
+            if p.requires_grad
+        }
+
+    @property
+    def max_tasks(self) -> int:
+        """Tasks at a time: memory grows with the weights, which every task has its own copy of."""
+        n_weights = sum(p.numel() for p in self.module.parameters())
+        budget = 2**24 if isinstance(self.forward_tasks, StackForward) else 2**20
+        return min(512, max(4, budget // n_weights))
+
+    def episode_loss(self, episodes: Episodes, generator: Generator) -> Tensor:
+        """Mean query loss after adaptation (Finn et al., 2017, equation 1)."""
+        support, query = episodes.support.padded(), episodes.query.padded()
+        keep_graph = self.second_order and torch.is_grad_enabled()
+        with torch.enable_grad():
+            weights = adapt_weights(
+                self.forward_tasks,
+                self._start(episodes.n_tasks),
+                support,
+                self.loss,
+                self._rate,
+                self.n_inner_steps,
+                second_order=keep_graph,
+            )
+        stats = None
+        if self.forward_tasks.norms:
+            _, stats = self.forward_tasks(weights, support.x, support.mask)
+            if self.training:
+                update_prior(self.forward_tasks.norms, stats)
+        outputs, _ = self.forward_tasks(weights, query.x, query.mask, stats)
+        return task_losses(self.loss, outputs, query).mean()
+
+    def condition(self, support: TaskRows) -> State:
+        """Adapted weights of T tasks."""
+        padded = support.padded()
+        with torch.enable_grad():
+            weights = adapt_weights(
+                self.forward_tasks,
+                self._start(support.n_tasks),
+                padded,
+                self.loss,
+                self._rate,
+                self.n_adapt_steps,
+                second_order=False,
+            )
+        state = {name: value.detach() for name, value in weights.items()}
+        if self.forward_tasks.norms:
+            with torch.no_grad():
+                _, stats = self.forward_tasks(state, padded.x, padded.mask)
+            for i, (mean, var) in enumerate(stats):
+                state[f"norm/{i}/mean"], state[f"norm/{i}/var"] = mean, var
+        return state
+
+    def predict(self, state: State, query: TaskRows) -> Tensor:
+        """Outputs of every task's own weights."""
+        padded = query.padded()
+        stats = tuple(
+            (state[f"norm/{i}/mean"], state[f"norm/{i}/var"])
+            for i in range(len(self.forward_tasks.norms))
+        )
+        weights = {name: value for name, value in state.items() if not name.startswith("norm/")}
+        with torch.no_grad():
+            outputs, _ = self.forward_tasks(weights, padded.x, padded.mask, stats)
+        return padded.flat(outputs)
+
+    def set_prior(self, rows: TaskRows) -> None:
+        """Adapt to (a fair share of) all rows as one task: the population's answer."""
+        stride = -(-len(rows.x) // PRIOR_ROWS)
+        assert rows.y is not None
+        super().set_prior(TaskRows.single(rows.x[::stride], rows.y[::stride]))
+
+
+class MAMLRegressor(MetaRegressor):
+    """Model-agnostic meta-learning for regression.
+
+    Meta-training looks for a start from which a few gradient steps on a task's support rows give
+    good predictions for its other rows. ``adapt`` takes those steps for a new task.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : sequence of int, default=(40, 40)
+        Units of the hidden layers of the default net.
+    module : torch.nn.Module, callable or None, default=None
+        The net. None is a multi-layer perceptron with ReLU; its columns are standardised by the
+        training rows. An instance is copied with its weights; a callable (a class, say) is called
+        as ``module(n_inputs, n_outputs)``, or without arguments. Batch norms use the statistics of
+        the support rows, at prediction too.
+    algorithm : {"maml", "fomaml"}, default="maml"
+        Differentiate through the inner gradients, or take them as constants (first order, faster).
+    inner_lr : float, default=0.01
+        Rate of the inner steps; where learning starts, if rates are learned.
+    learn_inner_lr : {False, "layer", "parameter", "step"}, default="parameter"
+        Learn the inner rates too: one a layer, one a weight (Meta-SGD), or one a layer and step.
+    n_inner_steps : int, default=5
+        Gradient steps on the support rows in meta-training.
+    n_adapt_steps : int or None, default=None
+        Gradient steps in ``adapt``; None is ``n_inner_steps``. May be larger.
+    n_support : int, default=5
+        Support rows of a training episode: about what new tasks will come with. A smaller task
+        gives all rows but one.
+    n_query : int, default=15
+        Query rows of a training episode, at most.
+    tasks_per_batch : int, default=25
+        Tasks in a meta-batch.
+    max_epochs : int, default=40
+        Passes over the training tasks. An epoch has 50 meta-batches at least: few tasks come up
+        more than once, with other draws.
+    lr : float, default=0.003
+        Rate of the outer optimiser.
+    optimizer : {"adam", "adamw", "sgd"} or callable, default="adam"
+        The outer optimiser; a callable is called as ``optimizer(parameters, lr=lr)``.
+    early_stopping : bool, default=False
+        Hold out tasks, stop when their loss no longer falls, and keep the best weights.
+    validation_fraction : float, default=0.1
+        Share of tasks held out for ``early_stopping``.
+    callbacks : list of skorch callbacks or None, default=None
+        Called during training.
+    device : str, default="auto"
+        "auto", "cpu", "cuda", ...
+    warm_start : bool, default=False
+        Continue from the last fit's parameters.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the net's weights and the draws.
+    verbose : int, default=0
+        1 shows a progress bar on fits longer than a second.
+
+    Attributes
+    ----------
+    n_tasks_ : int
+        Tasks seen in ``fit``.
+    n_iter_ : int
+        Epochs run.
+    history_ : list of dict
+        One record an epoch: ``epoch``, ``train_loss`` and, with early stopping, ``valid_loss``
+        (mean squared error in units of the variance of ``y``).
+    n_features_in_ : int
+        Columns of ``X``.
+    feature_names_in_ : ndarray of str
+        Names of the columns, where ``X`` had them.
+    n_outputs_ : int
+        Columns of ``y``.
+    y_mean_, y_scale_ : ndarray of shape (n_outputs_,)
+        Location and scale of ``y`` over the training rows.
+    x_mean_, x_scale_ : ndarray
+        Location and scale of the columns of ``X``, for the default net.
+    meta_params_ : dict of str to ndarray
+        What all tasks share: the start and the learned rates.
+    state_ : dict of str to Tensor
+        The weights that ``predict`` uses.
+    adapted_ : bool
+        Whether ``predict`` answers for one task, or for the population.
+
+    See Also
+    --------
+    skmeta.adapt : Adapt through pipelines and searches.
+
+    Notes
+    -----
+    Before any support, ``predict`` answers for the population: the start, adapted to all training
+    rows as if they were one task.
+
+    References
+    ----------
+    Finn, Abbeel and Levine (2017). Model-agnostic meta-learning for fast adaptation of deep
+    networks. Equation 1.
+
+    Li, Zhou, Chen and Li (2017). Meta-SGD: Learning to learn quickly for few-shot learning.
+
+    Antoniou, Edwards and Storkey (2019). How to train your MAML. (Rates a layer and step.)
+
+    Examples
+    --------
+    >>> from skmeta import MAMLRegressor
+    >>> from skmeta.datasets import make_sinusoids
+    >>> X, y, groups = make_sinusoids(n_tasks=50, n_rows=20, random_state=0)
+    >>> model = MAMLRegressor(max_epochs=2, random_state=0).fit(X, y, groups=groups)
+    >>> X_new, y_new, _ = make_sinusoids(n_tasks=1, n_rows=20, random_state=1)
+    >>> adapted = model.adapt(X_new[:5], y_new[:5])
+    >>> adapted.predict(X_new[5:]).shape
+    (15,)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **EPISODIC,
+        "algorithm": [StrOptions({"maml", "fomaml"})],
+        "inner_lr": [Interval(Real, 0, None, closed="neither")],
+        "learn_inner_lr": [StrOptions({"layer", "parameter", "step"}), "boolean"],
+        "n_inner_steps": POSITIVE_INT,
+        "n_adapt_steps": [None, Interval(Integral, 1, None, closed="left")],
+        "n_support": POSITIVE_INT,
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (40, 40),
+        *,
+        module: Any = None,
+        algorithm: str = "maml",
+        inner_lr: float = 0.01,
+        learn_inner_lr: bool | str = "parameter",
+        n_inner_steps: int = 5,
+        n_adapt_steps: int | None = None,
+        n_support: int = 5,
+        n_query: int = 15,
+        tasks_per_batch: int = 25,
+        max_epochs: int = 40,
+        lr: float = 0.003,
+        optimizer: Any = "adam",
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        callbacks: list | None = None,
+        device: str = "auto",
+        warm_start: bool = False,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.module = module
+        self.algorithm = algorithm
+        self.inner_lr = inner_lr
+        self.learn_inner_lr = learn_inner_lr
+        self.n_inner_steps = n_inner_steps
+        self.n_adapt_steps = n_adapt_steps
+        self.n_support = n_support
+        self.n_query = n_query
+        self.tasks_per_batch = tasks_per_batch
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.optimizer = optimizer
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.callbacks = callbacks
+        self.device = device
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _make_learner(self) -> MAMLLearner:
+        if self.module is None:
+            module = mlp([self.n_features_in_, *self.hidden_layer_sizes, self.n_outputs_])
+        else:
+            module = build_module(self.module, self.n_features_in_, self.n_outputs_)
+        return MAMLLearner(
+            module,
+            loss=squared_error,
+            inner_lr=self.inner_lr,
+            learn_inner_lr=self.learn_inner_lr,
+            n_inner_steps=self.n_inner_steps,
+            n_adapt_steps=self.n_adapt_steps or self.n_inner_steps,
+            second_order=self.algorithm == "maml",
+        )
