@@ -1,4 +1,4 @@
-"""Warnings and errors that a user may meet, in one place so that they can be filtered by category."""
+"""Warnings and errors that a user may meet, in one place."""
 
 
 class SingleTaskWarning(UserWarning):

@@ -25,7 +25,8 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
     """Base of meta-classifiers: labels of any type, shared between tasks or specific to each."""
 
     def _check_rows(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
-        X, y = validate_data(self, X, y, reset=reset, dtype=np.float64)
+        fewest = 2 if reset else 1
+        X, y = validate_data(self, X, y, reset=reset, dtype=np.float64, ensure_min_samples=fewest)
         check_classification_targets(y)
         return X, y
 
@@ -86,7 +87,9 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
         # Without groups the classes are what new tasks will be made of, so they are held out.
         by_class = n_tasks == 1 and not self.shared_classes_
         unit = y if by_class else numbers
-        train, valid = self._hold_out(n_classes if by_class else n_tasks, generator, 2 if by_class else 1)
+        train, valid = self._hold_out(
+            n_classes if by_class else n_tasks, generator, 2 if by_class else 1
+        )
 
         def sampler(units: torch.Tensor) -> WaySampler:
             kept = np.isin(unit, units.numpy())
@@ -179,7 +182,8 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
         y : ndarray of shape (n_rows,)
             Labels, out of ``classes_``.
         """
-        return self.classes_[self._outputs(X).argmax(axis=1)]
+        scores = self._outputs(X)
+        return self.classes_[scores.argmax(axis=1)]
 
 
 def _local_classes(y: np.ndarray, batch: TaskBatch, prior: np.ndarray | None) -> dict[str, Any]:

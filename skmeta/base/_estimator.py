@@ -197,8 +197,8 @@ class MetaEstimator(BaseEstimator, ABC):
             return torch.arange(n_tasks), None
         if n_tasks < 2 * at_least:
             raise ValueError(
-                "early_stopping=True holds out whole tasks (without groups: classes), and there are "
-                "too few. Pass groups= with two or more task ids, or set early_stopping=False."
+                "early_stopping=True holds out whole tasks (without groups: classes), and there "
+                "are too few. Pass groups= with two or more task ids, or early_stopping=False."
             )
         n_valid = round(self.validation_fraction * n_tasks)
         n_valid = min(n_tasks - at_least, max(at_least, n_valid))
@@ -398,4 +398,4 @@ class MetaEstimator(BaseEstimator, ABC):
                 tensors[name].copy_(torch.from_numpy(array))
         learner._prior = to_tensors(stored["prior"], device, dtype)
         self.learner_ = learner
-        self.state_ = to_tensors(self.state_, device, dtype)
+        self.state_ = to_tensors(state["state_"], device, dtype)

@@ -23,7 +23,14 @@ class MetaRegressor(RegressorMixin, MetaEstimator):
 
     def _check_rows(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
         X, y = validate_data(
-            self, X, y, reset=reset, dtype=np.float64, y_numeric=True, multi_output=True
+            self,
+            X,
+            y,
+            reset=reset,
+            dtype=np.float64,
+            y_numeric=True,
+            multi_output=True,
+            ensure_min_samples=2 if reset else 1,
         )
         y = np.asarray(y, dtype=np.float64)
         if not reset and y.shape[1:] != self._target_shape:
@@ -81,7 +88,8 @@ class MetaRegressor(RegressorMixin, MetaEstimator):
         y : ndarray of shape (n_rows,) or (n_rows, n_outputs)
             Predictions, in the units and the shape of ``y`` in ``fit``.
         """
-        values = self._outputs(X) * self.y_scale_ + self.y_mean_
+        outputs = self._outputs(X)
+        values = outputs * self.y_scale_ + self.y_mean_
         return values.reshape(len(values), *self._target_shape)
 
     def __sklearn_tags__(self) -> Tags:

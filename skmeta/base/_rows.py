@@ -56,7 +56,7 @@ def inference_dtype(device: torch.device) -> torch.dtype:
 
 def to_numpy(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
     """Contiguous CPU arrays: a view would pickle its whole storage."""
-    return {k: np.ascontiguousarray(v.detach().cpu().numpy()) for k, v in tensors.items()}
+    return {k: np.asarray(v.detach().cpu().numpy(), order="C") for k, v in tensors.items()}
 
 
 def to_tensors(

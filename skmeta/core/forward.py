@@ -10,7 +10,7 @@ from torch.func import functional_call, vmap
 from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from skmeta.core.norm import Stats, use_support_statistics
+from skmeta.core.norm import Stats, SupportNorm, use_support_statistics
 
 Weights = dict[str, Tensor]  # name -> (T, *shape)
 
@@ -37,7 +37,8 @@ class TaskForward:
     Weights are vectorised with ``vmap`` over the FORWARD pass only, so that one
     ``torch.autograd.grad`` of the summed losses gives every task's gradient exactly. (``vmap`` of a
     gradient is silently wrong to second order for batch, layer and instance norm.) A module that
-    ``vmap`` cannot take, such as a GRU, runs task by task with the same answer.
+    ``vmap`` cannot take, such as a GRU, runs task by task with the same answer; so does, on ragged
+    tasks, one that lets rows see each other, because padding would be seen too.
 
     Parameters
     ----------
@@ -49,6 +50,7 @@ class TaskForward:
         self.norms = use_support_statistics(module)
         self._module = module
         self._vectorised = True
+        self._rows_are_independent: bool | None = None  # not known before the first ragged batch
 
     def __call__(
         self, weights: Weights, x: Tensor, mask: Tensor | None = None, stats: Stats | None = None
@@ -60,6 +62,8 @@ class TaskForward:
         # The flash kernel of attention has no second derivative on a CPU.
         with sdpa_kernel(SDPBackend.MATH):
             if len(x) == 1:
+                return self._task_by_task(weights, x, mask, stats)
+            if mask is not None and self._vectorised and self._padding_shows(weights, x, mask):
                 return self._task_by_task(weights, x, mask, stats)
             if self._vectorised:
                 axes = (0, 0, None if mask is None else 0, None if stats is None else 0)
@@ -80,14 +84,34 @@ class TaskForward:
         for t in range(len(x)):
             given = None if stats is None else tuple((m[t], v[t]) for m, v in stats)
             own = {name: value[t] for name, value in weights.items()}
-            out, used = self._single(own, x[t], None if mask is None else mask[t], given)
-            outputs.append(out)
+            rows = x[t] if mask is None else x[t][mask[t]]
+            out, used = self._single(own, rows, None, given)
+            # Real rows come first; padded ones need an output, which nobody reads.
+            outputs.append(F.pad(out, (0, 0, 0, len(x[t]) - len(rows))))
             measured.append(used)
         stacked = tuple(
             (torch.stack([m for m, _ in layer]), torch.stack([v for _, v in layer]))
             for layer in zip(*measured, strict=True)
         )
         return torch.stack(outputs), stacked
+
+    def _padding_shows(self, weights: Weights, x: Tensor, mask: Tensor) -> bool:
+        """Whether padded rows change the outputs of real ones; tried once, on one task."""
+        if self._rows_are_independent is None:
+            t = int(mask.sum(1).argmin())
+            own = {name: value[t] for name, value in weights.items()}
+            training = self._module.training
+            self._module.eval()  # dropout would hide what is looked for
+            try:
+                with torch.no_grad():
+                    padded, _ = self._single(own, x[t], mask[t], None)
+                    alone, _ = self._single(own, x[t][mask[t]], None, None)
+            finally:
+                self._module.train(training)
+            self._rows_are_independent = torch.allclose(
+                padded[mask[t]], alone, rtol=1e-3, atol=1e-5
+            )
+        return not self._rows_are_independent
 
     def _single(
         self, weights: Weights, x: Tensor, mask: Tensor | None, stats: Stats | None
@@ -97,10 +121,7 @@ class TaskForward:
             layer.given = None if stats is None else stats[i]
         try:
             out = functional_call(self._module, weights, (x,))
-            used = tuple(
-                layer.given if layer.given is not None else layer.measured  # type: ignore[misc]
-                for layer in self.norms
-            )
+            used = tuple(layer.used() for layer in self.norms)
         finally:
             # Nothing of this call may stay behind: under vmap these tensors die with it.
             for layer in self.norms:
@@ -114,9 +135,10 @@ class StackForward:
     Weights carry the task axis, so that a layer is one batched matrix product.
     """
 
-    norms: tuple = ()
+    norms: list[SupportNorm]
 
     def __init__(self, layers: list[tuple[str, str | None] | Callable[[Tensor], Tensor]]) -> None:
+        self.norms = []  # a plain stack has none
         self._layers = layers
 
     def __call__(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -35,6 +35,8 @@ def adapt_weights(
     n_steps: int,
     *,
     second_order: bool,
+    task_weight: Tensor | None = None,
+    max_norm: float | None = None,
 ) -> Weights:
     """Take ``n_steps`` of gradient descent on each task's mean support loss.
 
@@ -55,6 +57,10 @@ def adapt_weights(
     second_order : bool
         Keep the graph of the gradients, so that the caller can differentiate through the steps;
         otherwise gradients count as constants (first-order MAML).
+    task_weight : Tensor of shape (T,) or None, default=None
+        What to multiply each task's mean support loss by.
+    max_norm : float or None, default=None
+        Longest gradient of a task; a longer one is shortened to it.
 
     Returns
     -------
@@ -64,12 +70,25 @@ def adapt_weights(
     for step in range(n_steps):
         outputs, _ = forward(weights, support.x, support.mask)
         # One gradient of the SUM gives each task its own: tasks do not share weights here.
-        total = task_losses(loss, outputs, support).sum()
-        gradients = torch.autograd.grad(
+        losses = task_losses(loss, outputs, support)
+        total = losses.sum() if task_weight is None else (losses * task_weight).sum()
+        gradients: Sequence[Tensor | None] = torch.autograd.grad(
             total, list(weights.values()), create_graph=second_order, allow_unused=True
         )
+        if max_norm is not None:
+            gradients = _shorten(gradients, max_norm)
         weights = {
             name: value if gradient is None else value - rate(name, step) * gradient
             for (name, value), gradient in zip(weights.items(), gradients, strict=True)
         }
     return weights
+
+
+def _shorten(gradients: Sequence[Tensor | None], max_norm: float) -> Sequence[Tensor | None]:
+    """Scale the gradients of every task whose joint norm exceeds ``max_norm``."""
+    squares = [g.flatten(1).square().sum(1) for g in gradients if g is not None]
+    norm = torch.stack(squares).sum(0).sqrt()
+    if not bool((norm > max_norm).any()):
+        return gradients
+    factor = (max_norm / norm).clamp(max=1.0)
+    return [None if g is None else g * factor.reshape(-1, *(1,) * (g.ndim - 1)) for g in gradients]

@@ -35,15 +35,22 @@ class SupportNorm(nn.Module):
         self.measured: tuple[Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise, and remember the statistics used until :meth:`used` is asked."""
         shape = (1, -1) + (1,) * (x.ndim - 2)
         if self.given is None:
             self.measured = self._measure(x)
-        mean, var = self.given if self.given is not None else self.measured  # type: ignore[misc]
+        mean, var = self.used()
         scale = torch.rsqrt(var + self.eps)
         if self.weight is None:
             return (x - mean.reshape(shape)) * scale.reshape(shape)
         scale = scale * self.weight
         return (x - mean.reshape(shape)) * scale.reshape(shape) + self.bias.reshape(shape)
+
+    def used(self) -> tuple[Tensor, Tensor]:
+        """Return the statistics of the last forward pass."""
+        stats = self.given if self.given is not None else self.measured
+        assert stats is not None, "a batch norm of the module did not run"
+        return stats
 
     def _measure(self, x: Tensor) -> tuple[Tensor, Tensor]:
         axes = (0, *range(2, x.ndim))

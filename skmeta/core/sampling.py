@@ -12,16 +12,22 @@ from skmeta.core.tasks import Episodes, TaskRows, offsets_of
 
 
 class Sampler(Protocol):
-    """Draws meta-batches. ``eligible`` lists the tasks that can give an episode."""
+    """Draws meta-batches."""
 
-    eligible: Tensor
+    @property
+    def eligible(self) -> Tensor:
+        """Tasks that can give an episode."""
+        ...
 
     def draw(self, tasks: Tensor, generator: Generator) -> Episodes:
         """One episode for each task named; a task may be named more than once."""
+        ...
 
 
 def draw_without_replacement(sizes: Tensor, n: int, generator: Generator) -> Tensor:
-    """Draw ``min(n, sizes[t])`` different numbers below ``sizes[t]``, in random order, for all t.
+    """For every t, draw ``min(n, sizes[t])`` different numbers below ``sizes[t]``.
+
+    They come in random order.
 
     Parameters
     ----------
@@ -88,6 +94,7 @@ class RowSampler:
 
     @property
     def eligible(self) -> Tensor:
+        """Tasks with a row to learn from and one to be judged on."""
         return torch.nonzero(self.rows.sizes >= 2).flatten()
 
     def draw(self, tasks: Tensor, generator: Generator) -> Episodes:

@@ -42,6 +42,7 @@ class TaskRows:
 
     @property
     def n_tasks(self) -> int:
+        """Number of tasks, T."""
         return len(self.offsets) - 1
 
     @property
@@ -123,6 +124,7 @@ class Episodes:
 
     @property
     def n_tasks(self) -> int:
+        """Number of tasks, T."""
         return self.support.n_tasks
 
     def split(self, max_tasks: int) -> Iterator[Episodes]:

@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from skmeta.base import MetaClassifier
 from skmeta.base._constraints import EPISODIC, POSITIVE_INT
 from skmeta.base._module import build_module
+from skmeta.base._rows import as_tensor
 from skmeta.core.heads.prototypes import log_scores, prototypes
 from skmeta.core.learner import Learner, State
 from skmeta.core.tasks import Episodes, TaskRows
@@ -320,7 +321,8 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Meta
         X = self._scaled(validate_data(self, X, reset=False, dtype=np.float64))
         device, dtype = self._where()
         with torch.no_grad():
-            return self.learner_.embed(torch.tensor(X, device=device, dtype=dtype)).cpu().numpy()
+            embedded: Tensor = self.learner_.embed(as_tensor(X, device, dtype))  # type: ignore[operator]
+        return embedded.cpu().numpy()
 
     @property
     def _n_features_out(self) -> int:

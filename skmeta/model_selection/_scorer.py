@@ -14,6 +14,7 @@ from sklearn.metrics import check_scoring, get_scorer
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import Interval
+from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import _num_samples
 
 from skmeta.base import adapt
@@ -80,9 +81,6 @@ class TaskScorer(BaseEstimator):
     ['n_inner_steps']
     """
 
-    # The public word for "hand me groups", read by every splitter and search with routing on.
-    __metadata_request__score: ClassVar[dict] = {"groups": True}
-
     _parameter_constraints: ClassVar[dict[str, list]] = {
         "scoring": [str, callable, None],
         "n_support": [Interval(Integral, 0, None, closed="left")],
@@ -105,6 +103,18 @@ class TaskScorer(BaseEstimator):
         self.n_shot = n_shot
         self.n_repeats = n_repeats
         self.random_state = random_state
+
+    def get_metadata_routing(self) -> MetadataRequest:
+        """Ask searches and cross-validations to hand over ``groups``.
+
+        Returns
+        -------
+        MetadataRequest
+            Requests ``groups`` for scoring.
+        """
+        request = MetadataRequest(owner=self)
+        request.score.add_request(param="groups", alias=True)
+        return request
 
     def __call__(self, estimator: Any, X: Any, y: Any, groups: Any = None) -> float:
         """Return the mean over tasks of the score after adaptation.

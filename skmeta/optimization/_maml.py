@@ -23,6 +23,8 @@ from skmeta.nets import mlp
 
 # The prior is the answer of all rows taken as one task; more rows than this change nothing.
 PRIOR_ROWS = 2**14
+# Longest inner gradient of a task, of a loss in standardised units: ordinary ones are shorter.
+MAX_INNER_NORM = 10.0
 
 
 class MAMLLearner(Learner):
@@ -43,6 +45,8 @@ class MAMLLearner(Learner):
         What has a learned rate of its own.
     n_inner_steps, n_adapt_steps : int
         Steps in training and at adaptation. Past the steps with a learned rate, the last is used.
+    n_support : int
+        Support rows that training is about; a task with fewer takes proportionally smaller steps.
     second_order : bool
         Differentiate through the inner gradients.
     """
@@ -56,6 +60,7 @@ class MAMLLearner(Learner):
         learn_inner_lr: bool | str,
         n_inner_steps: int,
         n_adapt_steps: int,
+        n_support: int,
         second_order: bool,
     ) -> None:
         super().__init__()
@@ -65,6 +70,7 @@ class MAMLLearner(Learner):
         self.inner_lr = inner_lr
         self.n_inner_steps = n_inner_steps
         self.n_adapt_steps = n_adapt_steps
+        self.n_support = n_support
         self.second_order = second_order
         names = [name for name, p in module.named_parameters() if p.requires_grad]
         if not names:
@@ -101,6 +107,15 @@ class MAMLLearner(Learner):
             if p.requires_grad
         }
 
+    def _guards(self, support: TaskRows) -> dict[str, Any]:
+        """Keep a step from overshooting where the support is unlike those of training."""
+        sizes = support.sizes
+        weight = None
+        if int(sizes.min()) < self.n_support:
+            # The curvature of a mean over fewer rows is larger: divide their sum by n_support.
+            weight = (sizes / self.n_support).clamp(max=1.0).to(support.x)
+        return {"task_weight": weight, "max_norm": MAX_INNER_NORM}
+
     @property
     def max_tasks(self) -> int:
         """Tasks at a time: memory grows with the weights, which every task has its own copy of."""
@@ -121,6 +136,7 @@ class MAMLLearner(Learner):
                 self._rate,
                 self.n_inner_steps,
                 second_order=keep_graph,
+                **self._guards(episodes.support),
             )
         stats = None
         if self.forward_tasks.norms:
@@ -142,6 +158,7 @@ class MAMLLearner(Learner):
                 self._rate,
                 self.n_adapt_steps,
                 second_order=False,
+                **self._guards(support),
             )
         state = {name: value.detach() for name, value in weights.items()}
         if self.forward_tasks.norms:
@@ -336,6 +353,7 @@ class MAMLRegressor(MetaRegressor):
         self.verbose = verbose
 
     def _make_learner(self) -> MAMLLearner:
+        module: nn.Module
         if self.module is None:
             module = mlp([self.n_features_in_, *self.hidden_layer_sizes, self.n_outputs_])
         else:
@@ -347,5 +365,6 @@ class MAMLRegressor(MetaRegressor):
             learn_inner_lr=self.learn_inner_lr,
             n_inner_steps=self.n_inner_steps,
             n_adapt_steps=self.n_adapt_steps or self.n_inner_steps,
+            n_support=self.n_support,
             second_order=self.algorithm == "maml",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ MAX_GRADIENT_NORM = 10.0
 MAX_LOST_STEPS = 0.1
 
 
-class _StopTraining(Exception):
+class _StopTraining(Exception):  # noqa: N818 (nothing went wrong)
     """A callback asked to stop; skorch's own word for it is KeyboardInterrupt."""
 
 
@@ -72,10 +73,8 @@ class EpisodicNet(NeuralNet):
             self.initialize()
         self._hooks = {name for name in _BATCH_HOOKS if self._is_overridden(name)}
         self.notify("on_train_begin", X=X, y=y)
-        try:
+        with suppress(_StopTraining):
             self.fit_loop(X, y)
-        except _StopTraining:
-            pass
         self.notify("on_train_end", X=X, y=y)
         return self
 
@@ -178,7 +177,8 @@ class EpisodicNet(NeuralNet):
         return any(getattr(type(cb), hook, base) is not base for _, cb in self.callbacks_)
 
     def _notify_batch(self, hook: str, **kwargs: Any) -> None:
-        if hook in self._hooks:
+        # skorch keeps a record of every batch from its own hooks, so they come together.
+        if self._hooks:
             self.notify(hook, **kwargs)
 
     def _refuse(self, step: int, prefix: str) -> None:

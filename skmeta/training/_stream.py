@@ -65,7 +65,7 @@ class EpisodeStream(Dataset):
         return self._fixed
 
     @property
-    def X(self) -> list[Episodes]:
+    def X(self) -> list[Episodes]:  # noqa: N802 (skorch looks for this name)
         """Fixed episodes, drawn when first asked for: what a scoring callback predicts."""
         return self.fix(1) if self._fixed is None else self._fixed
 

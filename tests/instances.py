@@ -1,0 +1,24 @@
+"""Small instances of every public estimator: the one place that knows sizes fit for tests."""
+
+import skmeta
+
+SMALL = {
+    "MAMLRegressor": {"max_epochs": 5, "hidden_layer_sizes": (20,), "lr": 0.01},
+    "ProtoNetClassifier": {"max_epochs": 2, "hidden_layer_sizes": (16, 16)},
+}
+
+
+def estimator_names():
+    """Every public estimator class: found by walking ``__all__``."""
+    names = []
+    for name in skmeta.__all__:
+        item = getattr(skmeta, name)
+        is_estimator = isinstance(item, type) and issubclass(item, skmeta.MetaEstimator)
+        if is_estimator and item is not skmeta.MetaEstimator:
+            names.append(name)
+    return names
+
+
+def small(name, **changes):
+    """Return a fresh instance that fits in a second."""
+    return getattr(skmeta, name)(**{**SMALL[name], "random_state": 0, **changes})
