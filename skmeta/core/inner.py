@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -11,7 +11,42 @@ from skmeta.core.forward import StackForward, TaskForward, Weights
 from skmeta.core.tasks import Padded
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # element-wise: (T, n, ...) and targets -> (T, n, ...)
-Rate = Callable[[str, int], Tensor | float]  # name of a weight, number of the step -> its rate
+Rate = Callable[[int], Tensor | float]  # number of the step -> one rate, or one a weight
+
+
+class Layout:
+    """How named weights lie in one flat vector.
+
+    Descending a flat vector takes one operation a step, whatever the number of layers; on small
+    nets that is most of the time.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        self.shapes = {name: value.shape for name, value in weights.items()}
+        self._sizes = [shape.numel() for shape in self.shapes.values()]
+
+    def join(self, weights: Mapping[str, Tensor]) -> Tensor:
+        """All weights in one vector of shape (P,)."""
+        return torch.cat([weights[name].reshape(-1) for name in self.shapes])
+
+    def join_tasks(self, values: list[Tensor | None], like: Tensor) -> Tensor:
+        """Task-batched values in the order of the layout, (T, P); None stands for zeros."""
+        n_tasks = len(like)
+        return torch.cat(
+            [
+                like.new_zeros(n_tasks, size) if value is None else value.reshape(n_tasks, size)
+                for value, size in zip(values, self._sizes, strict=True)
+            ],
+            dim=1,
+        )
+
+    def split(self, flat: Tensor) -> Weights:
+        """Undo :meth:`join_tasks`: name -> (T, *shape), without a copy."""
+        parts = flat.split(self._sizes, dim=1)
+        return {
+            name: part.reshape(len(flat), *shape)
+            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
+        }
 
 
 def task_losses(loss: Loss, outputs: Tensor, rows: Padded) -> Tensor:
@@ -28,7 +63,7 @@ def task_losses(loss: Loss, outputs: Tensor, rows: Padded) -> Tensor:
 
 def adapt_weights(
     forward: TaskForward | StackForward,
-    weights: Weights,
+    start: Mapping[str, Tensor],
     support: Padded,
     loss: Loss,
     rate: Rate,
@@ -44,14 +79,14 @@ def adapt_weights(
     ----------
     forward : TaskForward or StackForward
         Runs the module with task-batched weights.
-    weights : dict of name to Tensor of shape (T, ...)
-        Where every task starts; usually one set of weights, expanded.
+    start : dict of name to Tensor
+        The weights that every task starts from.
     support : Padded
         The support rows of T tasks.
     loss : callable
         Element-wise loss of outputs and targets.
     rate : callable
-        Gives the learning rate of a weight at a step.
+        Gives the learning rate of a step: a number, or a vector with one entry a weight (P,).
     n_steps : int
         How many steps to take.
     second_order : bool
@@ -67,28 +102,69 @@ def adapt_weights(
     dict of name to Tensor of shape (T, ...)
         The adapted weights. A weight that the outputs do not depend on stays as it is.
     """
+    layout = Layout(start)
+    flat = layout.join(start).expand(len(support.x), -1)
     for step in range(n_steps):
-        outputs, _ = forward(weights, support.x, support.mask)
-        # One gradient of the SUM gives each task its own: tasks do not share weights here.
-        losses = task_losses(loss, outputs, support)
-        total = losses.sum() if task_weight is None else (losses * task_weight).sum()
-        gradients: Sequence[Tensor | None] = torch.autograd.grad(
-            total, list(weights.values()), create_graph=second_order, allow_unused=True
-        )
+        gradient = _gradient(forward, layout, flat, support, loss, task_weight, second_order)
         if max_norm is not None:
-            gradients = _shorten(gradients, max_norm)
-        weights = {
-            name: value if gradient is None else value - rate(name, step) * gradient
-            for (name, value), gradient in zip(weights.items(), gradients, strict=True)
-        }
-    return weights
+            gradient = _shorten(gradient, max_norm)
+        now = rate(step)
+        if isinstance(now, Tensor):
+            flat = torch.addcmul(flat, gradient, now, value=-1)
+        else:
+            flat = torch.sub(flat, gradient, alpha=now)
+    return layout.split(flat)
 
 
-def _shorten(gradients: Sequence[Tensor | None], max_norm: float) -> Sequence[Tensor | None]:
-    """Scale the gradients of every task whose joint norm exceeds ``max_norm``."""
-    squares = [g.flatten(1).square().sum(1) for g in gradients if g is not None]
-    norm = torch.stack(squares).sum(0).sqrt()
-    if not bool((norm > max_norm).any()):
-        return gradients
-    factor = (max_norm / norm).clamp(max=1.0)
-    return [None if g is None else g * factor.reshape(-1, *(1,) * (g.ndim - 1)) for g in gradients]
+def _gradient(
+    forward: TaskForward | StackForward,
+    layout: Layout,
+    flat: Tensor,
+    support: Padded,
+    loss: Loss,
+    task_weight: Tensor | None,
+    second_order: bool,
+) -> Tensor:
+    """Gradient of every task's mean support loss in its own weights: (T, P)."""
+    weights = layout.split(flat)
+    slope = getattr(loss, "slope", None)
+    if slope is not None and isinstance(forward, StackForward) and forward.has_gradients:
+        share = _row_shares(support, task_weight)
+        with torch.set_grad_enabled(second_order):
+            found = forward.gradients(
+                weights, support.x, lambda outputs: slope(outputs, support.y) * share
+            )
+            return layout.join_tasks(found, flat)
+    outputs, _ = forward(weights, support.x, support.mask)
+    # One gradient of the SUM gives each task its own: tasks do not share weights here.
+    losses = task_losses(loss, outputs, support)
+    total = losses.sum() if task_weight is None else (losses * task_weight).sum()
+    gradients = torch.autograd.grad(
+        total, list(weights.values()), create_graph=second_order, allow_unused=True
+    )
+    return layout.join_tasks(list(gradients), flat)
+
+
+def _row_shares(rows: Padded, task_weight: Tensor | None) -> Tensor | float:
+    """What a row's loss counts for in its task's mean: 0 for padding; (T, n or 1, 1) if it varies.
+
+    Times the weight of the task.
+    """
+    assert rows.y is not None
+    n_outputs = rows.y.shape[2:].numel()
+    if rows.mask is None:
+        share: Tensor | float = 1.0 / (rows.x.shape[1] * n_outputs)
+    else:
+        size = rows.mask.sum(1).clamp(min=1)[:, None, None]
+        share = rows.mask.unsqueeze(2).to(rows.x.dtype) / (size * n_outputs)
+    return share if task_weight is None else share * task_weight[:, None, None]
+
+
+def _shorten(gradient: Tensor, max_norm: float) -> Tensor:
+    """Scale the gradient of every task that is longer than ``max_norm``."""
+    norm = gradient.detach().norm(dim=1, keepdim=True)
+    if bool((norm <= max_norm).all()):
+        return gradient
+    # Differentiated through, so that the shortened step is what training sees.
+    norm = gradient.norm(dim=1, keepdim=True)
+    return gradient * (max_norm / norm).clamp(max=1.0)

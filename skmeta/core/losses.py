@@ -1,10 +1,35 @@
-"""Element-wise losses of outputs and targets."""
+"""Element-wise losses of outputs and targets.
+
+A loss may be a plain function, or a :class:`Loss` that also knows its slope: then inner gradients
+of plain stacks need no autograd.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import Tensor
 
 
-def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Squared difference, element by element."""
+@dataclass(frozen=True)
+class Loss:
+    """An element-wise loss and its derivative in the outputs."""
+
+    value: Callable[[Tensor, Tensor], Tensor]
+    slope: Callable[[Tensor, Tensor], Tensor]
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Loss of every output."""
+        return self.value(outputs, targets)
+
+
+def _square(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs - targets).square()
+
+
+def _square_slope(outputs: Tensor, targets: Tensor) -> Tensor:
+    return 2 * (outputs - targets)
+
+
+squared_error = Loss(_square, _square_slope)

@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from skmeta.base import MetaRegressor
 from skmeta.base._constraints import EPISODIC, POSITIVE_INT
 from skmeta.base._module import build_module
-from skmeta.core.forward import StackForward, Weights, make_forward
+from skmeta.core.forward import StackForward, make_forward
 from skmeta.core.inner import adapt_weights, task_losses
 from skmeta.core.learner import Learner, State
 from skmeta.core.losses import squared_error
@@ -72,40 +72,41 @@ class MAMLLearner(Learner):
         self.n_adapt_steps = n_adapt_steps
         self.n_support = n_support
         self.second_order = second_order
-        names = [name for name, p in module.named_parameters() if p.requires_grad]
-        if not names:
+        if not self._start():
             raise ValueError("The module has no parameter that requires a gradient: none to adapt.")
-        self.rates, self._rate_of = self._make_rates(names, learn_inner_lr)
+        self.learn_inner_lr = learn_inner_lr
+        self.rates = nn.ParameterList(self._make_rates())
 
-    def _make_rates(
-        self, names: list[str], kind: bool | str
-    ) -> tuple[nn.ParameterList, dict[str, int]]:
-        """Learned rates, and which of them a weight uses."""
-        if not kind:
-            return nn.ParameterList(), {}
-        weights = dict(self.module.named_parameters())
-        if kind == "parameter":
-            rates = [torch.full_like(weights[name], self.inner_lr) for name in names]
-            return nn.ParameterList(rates), {name: i for i, name in enumerate(names)}
-        # The weight and the bias of a layer share a rate.
-        layers = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
-        shape = (self.n_inner_steps,) if kind == "step" else ()
-        rates = [torch.full(shape, self.inner_lr) for _ in layers]
-        return nn.ParameterList(rates), {n: layers.index(n.rpartition(".")[0]) for n in names}
+    def _start(self) -> dict[str, Tensor]:
+        """The weights that adapt, and where they start."""
+        return {name: p for name, p in self.module.named_parameters() if p.requires_grad}
 
-    def _rate(self, name: str, step: int) -> Tensor | float:
-        if not self._rate_of:
+    def _layers(self) -> dict[str, list[Tensor]]:
+        """Weights by layer: the weight and the bias of a layer share a rate."""
+        layers: dict[str, list[Tensor]] = {}
+        for name, p in self._start().items():
+            layers.setdefault(name.rpartition(".")[0], []).append(p)
+        return layers
+
+    def _make_rates(self) -> list[Tensor]:
+        """Learned rates: one vector of all weights, or one a layer (and step)."""
+        if not self.learn_inner_lr:
+            return []
+        if self.learn_inner_lr == "parameter":
+            return [torch.full((sum(p.numel() for p in self._start().values()),), self.inner_lr)]
+        n_steps = self.n_inner_steps if self.learn_inner_lr == "step" else 1
+        return [torch.full((n_steps, len(self._layers())), self.inner_lr)]
+
+    def _rate(self, step: int) -> Tensor | float:
+        """Rate of a step: a number, or a vector with one entry a weight."""
+        if not self.learn_inner_lr:
             return self.inner_lr
-        rate = self.rates[self._rate_of[name]]
-        per_step = rate.ndim == 1 and dict(self.module.named_parameters())[name].shape != rate.shape
-        return rate[min(step, len(rate) - 1)] if per_step else rate
-
-    def _start(self, n_tasks: int) -> Weights:
-        return {
-            name: p.expand(n_tasks, *p.shape)
-            for name, p in self.module.named_parameters()
-            if p.requires_grad
-        }
+        if self.learn_inner_lr == "parameter":
+            return self.rates[0]
+        by_layer = self.rates[0][min(step, len(self.rates[0]) - 1)]
+        sizes = [sum(p.numel() for p in layer) for layer in self._layers().values()]
+        repeats = torch.tensor(sizes, device=by_layer.device)
+        return torch.repeat_interleave(by_layer, repeats, output_size=sum(sizes))
 
     def _guards(self, support: TaskRows) -> dict[str, Any]:
         """Keep a step from overshooting where the support is unlike those of training."""
@@ -130,7 +131,7 @@ class MAMLLearner(Learner):
         with torch.enable_grad():
             weights = adapt_weights(
                 self.forward_tasks,
-                self._start(episodes.n_tasks),
+                self._start(),
                 support,
                 self.loss,
                 self._rate,
@@ -152,7 +153,7 @@ class MAMLLearner(Learner):
         with torch.enable_grad():
             weights = adapt_weights(
                 self.forward_tasks,
-                self._start(support.n_tasks),
+                self._start(),
                 padded,
                 self.loss,
                 self._rate,

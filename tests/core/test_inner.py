@@ -227,13 +227,12 @@ def batched(module, support, query, *, second_order, n_steps=N_STEPS):
     forward = make_forward(module)
     parameters = dict(module.named_parameters())
     s, q = support.padded(), query.padded()
-    start = {n: p.expand(support.n_tasks, *p.shape) for n, p in parameters.items()}
     weights = adapt_weights(
         forward,
-        start,
+        parameters,
         s,
         squared_error,
-        lambda name, step: RATE,
+        lambda step: RATE,
         n_steps,
         second_order=second_order,
     )
@@ -310,11 +309,11 @@ def test_task_weight_and_max_norm():
     module = build("mlp")
     forward = make_forward(module)
     rows = make_tasks("mlp", [3, 3]).padded()
-    start = {n: p.expand(2, *p.shape) for n, p in module.named_parameters()}
+    start = dict(module.named_parameters())
 
     def moved(**options):
         new = adapt_weights(
-            forward, start, rows, squared_error, lambda n, s: 1.0, 1, second_order=False, **options
+            forward, start, rows, squared_error, lambda step: 1.0, 1, second_order=False, **options
         )
         return torch.cat([(new[n] - start[n]).detach().flatten(1) for n in start], 1)
 
