@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone, is_classifier
 from sklearn.utils.estimator_checks import (
     check_estimator,
@@ -123,10 +124,13 @@ def test_adapt_takes_one_row_and_refuses_none(name, fitted):
 @pytest.mark.parametrize("name", NAMES)
 def test_same_seed_same_model_and_no_global_state(name):
     X, y, groups = tasks_for(name)
+    torch_before = torch.random.get_rng_state()
     np_before = np.random.get_state()[1].copy()  # noqa: NPY002
     first, second = (small(name).fit(X, y, groups=groups) for _ in range(2))
     assert pickle.dumps(first) == pickle.dumps(second)
     np.testing.assert_array_equal(np_before, np.random.get_state()[1])  # noqa: NPY002
+    first.adapt(X[:4], y[:4]).predict(X)
+    assert torch.equal(torch_before, torch.random.get_rng_state())
     other = small(name, random_state=1).fit(X, y, groups=groups)
     assert any(
         (a != b).any()

@@ -69,7 +69,7 @@ def adapt(estimator: Any, X: Any = None, y: Any = None, **task: Any) -> Any:
 def _(estimator: Pipeline, X: Any = None, y: Any = None, **task: Any) -> Pipeline:
     check_is_fitted(estimator)
     for _, step in estimator.steps[:-1]:
-        if step is not None and step != "passthrough":
+        if X is not None and step is not None and step != "passthrough":
             X = step.transform(X)
     name, last = estimator.steps[-1]
     return _replace(estimator, steps=[*estimator.steps[:-1], (name, adapt(last, X, y, **task))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,23 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from skmeta.base._estimator import MetaEstimator, TaskBatch
-from skmeta.base._rows import resolve_device, task_rows
+from skmeta.base._estimator import MetaEstimator
+from skmeta.base._rows import (
+    TOO_FAR,
+    TaskBatch,
+    refuse_odd_targets,
+    resolve_device,
+    task_rows,
+)
 from skmeta.core.learner import NEVER
 from skmeta.core.sampling import Sampler, WaySampler
 
 # Ways of a training episode where the user names none: more than the task at hand will have, as
 # Snell et al. (2017) recommend.
 TRAINING_WAYS = 20
+# early_stopping="auto" holds out classes from so many on: with the ten digits, say, the embedding
+# needs every class more than training needs an end.
+CLASSES_TO_HOLD_OUT = 50
 
 
 class MetaClassifier(ClassifierMixin, MetaEstimator):
@@ -26,8 +36,14 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
 
     def _check_rows(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
         fewest = 2 if reset else 1
+        refuse_odd_targets(y)
         X, y = validate_data(self, X, y, reset=reset, dtype=np.float64, ensure_min_samples=fewest)
-        check_classification_targets(y)
+        if y.dtype == object and len({isinstance(label, str) for label in y}) > 1:
+            raise ValueError("y mixes strings and other labels. Convert all labels to one type.")
+        with warnings.catch_warnings():
+            if not reset:  # many classes and few rows are what a support looks like
+                warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+            check_classification_targets(y)
         return X, y
 
     def _fit_targets(self, y: np.ndarray, numbers: np.ndarray, n_tasks: int, grouped: bool) -> None:
@@ -35,7 +51,8 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
         n_classes = len(self.classes_)
         if n_classes < 2:
             raise ValueError(
-                f"y holds only one class, {self.classes_[0]!r}: a classifier needs at least two."
+                f"y holds only one class, {self.classes_.tolist()[0]!r}: a classifier needs at "
+                "least two."
             )
         shared = self.shared_classes
         if isinstance(shared, str):
@@ -48,6 +65,7 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
                 shared = grouped or n_classes == 2
         self.shared_classes_ = bool(shared)
         self.prior_classes_ = self.classes_
+        self._task_classes: np.ndarray | None = None  # an adapted estimator may be fitted anew
         if n_tasks == 1 and self.shared_classes_:
             self._warn_single_task()
 
@@ -83,27 +101,25 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
     def _samplers(
         self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray, generator: torch.Generator
     ) -> tuple[Sampler, Sampler | None]:
-        n_tasks, n_classes = int(numbers.max()) + 1, len(self.classes_)
         # Without groups the classes are what new tasks will be made of, so they are held out.
-        by_class = n_tasks == 1 and not self.shared_classes_
-        unit = y if by_class else numbers
-        train, valid = self._hold_out(
-            n_classes if by_class else n_tasks, generator, 2 if by_class else 1
+        by_class = int(numbers.max()) == 0 and not self.shared_classes_
+        whole = self._way_sampler(X, y, numbers)
+        if len(whole.eligible) == 0:
+            raise ValueError(self._no_episode)
+        # Nothing is held out that gives no episode: a task of one class, a class of one row.
+        usable = (
+            torch.from_numpy(np.flatnonzero(np.bincount(y) >= 2)) if by_class else whole.eligible
         )
-
-        def sampler(units: torch.Tensor) -> WaySampler:
-            kept = np.isin(unit, units.numpy())
-            return self._way_sampler(X[kept], y[kept], numbers[kept])
-
+        _, valid = self._hold_out(
+            len(usable), generator, *((2, CLASSES_TO_HOLD_OUT) if by_class else ())
+        )
         if valid is None:
-            return sampler(train), None
-        held_out = sampler(valid)
-        if len(held_out.eligible) == 0:
-            raise ValueError(
-                "early_stopping=True: the tasks held out give no episode (rows of two classes). "
-                "Raise validation_fraction, or set early_stopping=False."
-            )
-        return sampler(train), held_out
+            return whole, None
+        out = np.isin(y if by_class else numbers, usable[valid].numpy())
+        return (
+            self._way_sampler(X[~out], y[~out], numbers[~out]),
+            self._way_sampler(X[out], y[out], numbers[out]),
+        )
 
     def _way_sampler(self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray) -> WaySampler:
         numbers = np.unique(numbers, return_inverse=True)[1]
@@ -125,13 +141,21 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
             self.n_query,
         )
 
+    def _outputs(self, X: Any) -> np.ndarray:
+        outputs = super()._outputs(X)
+        if (outputs < NEVER).any():  # a class that the task lacks would win
+            raise ValueError(TOO_FAR)
+        return outputs
+
     def _columns(self, outputs: np.ndarray, tasks: np.ndarray | None) -> np.ndarray:
         if self.shared_classes_:
             return outputs
         if tasks is None:
             columns = np.searchsorted(self.classes_, self.prior_classes_)[None]
         else:
-            columns = self._task_classes[tasks]
+            table = self._task_classes
+            assert table is not None
+            columns = table[tasks]
         # A task without the class says -1, the last column, which is cut off.
         scores = np.full((len(outputs), len(self.classes_) + 1), NEVER)
         np.put_along_axis(scores, np.broadcast_to(columns, outputs.shape), outputs, axis=1)
@@ -193,6 +217,12 @@ def _local_classes(y: np.ndarray, batch: TaskBatch, prior: np.ndarray | None) ->
     task, place = cells // len(own), cells % len(own)
     counts = np.bincount(task, minlength=batch.n_tasks)
     column = np.arange(len(cells)) - np.repeat(np.cumsum(counts) - counts, counts)
+    if prior is not None and isinstance(own[0], str) != isinstance(prior[0], str):
+        # numpy would make strings of the numbers among them.
+        raise ValueError(
+            f"The support has labels such as {own.tolist()[0]!r}, and fit such as "
+            f"{prior.tolist()[0]!r}, which tasks without support need: use labels of one type."
+        )
     classes = own if prior is None else np.union1d(own, prior)
     table = np.full((batch.n_tasks, counts.max()), -1)
     table[task, column] = np.searchsorted(classes, own)[place]

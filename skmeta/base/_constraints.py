@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import Any
 
+import numpy as np
 import torch
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+
+# Training is in single precision, which holds no larger rate.
+LARGEST = float(np.finfo(np.float32).max)
 
 POSITIVE_INT = [Interval(Integral, 1, None, closed="left")]
 
@@ -15,9 +20,9 @@ EPISODIC: dict[str, list] = {
     "n_query": POSITIVE_INT,
     "tasks_per_batch": POSITIVE_INT,
     "max_epochs": POSITIVE_INT,
-    "lr": [Interval(Real, 0, None, closed="neither")],
+    "lr": [Interval(Real, 0, LARGEST, closed="right")],
     "optimizer": [StrOptions({"adam", "adamw", "sgd"}), callable],
-    "early_stopping": ["boolean"],
+    "early_stopping": [StrOptions({"auto"}), "boolean"],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
     "callbacks": [None, list],
     "device": [str, torch.device],
@@ -25,3 +30,12 @@ EPISODIC: dict[str, list] = {
     "random_state": ["random_state"],
     "verbose": ["verbose"],
 }
+
+
+def check_layer_sizes(sizes: Any) -> None:
+    """Refuse what passes for an array, and torch would only stumble over: 0, -1, 0.5."""
+    for n_units in sizes:
+        if not isinstance(n_units, Integral) or not int(n_units) > 0:
+            raise ValueError(
+                f"hidden_layer_sizes must be positive integers, one a layer, got {sizes!r}."
+            )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,8 +13,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmeta._version import __version__
-from skmeta.base._groups import task_numbers
+from skmeta.base._constraints import check_layer_sizes
+from skmeta.base._groups import NO_GROUPS, task_numbers
 from skmeta.base._rows import (
+    TOO_FAR,
+    TaskBatch,
     as_tensor,
     inference_dtype,
     resolve_device,
@@ -31,25 +33,10 @@ from skmeta.exceptions import SingleTaskWarning
 
 # Rows that one forward pass takes at a time when predicting.
 PREDICT_ROWS = 2**15
-
-NO_GROUPS = (
-    "fit got one task, so there is nothing to learn across tasks. Pass groups=, one task id a row. "
-    "Inside GridSearchCV, cross_validate and the like, groups reach the estimator only after "
-    "sklearn.set_config(enable_metadata_routing=True)."
-)
-
-
-@dataclass(frozen=True)
-class TaskBatch:
-    """Many tasks in one call of ``adapt``: the task number of every support and query row.
-
-    Tasks are numbered ``0..n_tasks - 1`` by their support; a query row of a task without support
-    has the number -1 and gets the prior.
-    """
-
-    support: np.ndarray
-    query: np.ndarray
-    n_tasks: int
+# early_stopping="auto" holds out tasks from so many on: below, none can be spared. One or two tasks
+# would stop training by chance.
+TASKS_TO_HOLD_OUT = 10
+FEWEST_HELD_OUT = 3
 
 
 class MetaEstimator(BaseEstimator, ABC):
@@ -86,8 +73,17 @@ class MetaEstimator(BaseEstimator, ABC):
     ) -> tuple[Sampler, Sampler | None]:
         """Samplers of training and validation episodes."""
 
-    def _check_learner(self, learner: Learner, rows: TaskRows) -> None:
+    def _check_learner(self, learner: Learner, rows: TaskRows) -> torch.Tensor:
         """Refuse a module that does not fit the data, before hours of training."""
+        learner.eval()
+        try:
+            return learner.predict(learner.condition(rows), TaskRows(rows.x, None, rows.offsets))
+        except (RuntimeError, IndexError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"The module failed on {len(rows.x)} rows of {self.n_features_in_} columns: "
+                f"{error}. It must take a tensor (n_rows, {self.n_features_in_}) and give a tensor "
+                "(n_rows, n_outputs)."
+            ) from error
 
     # ---------------------------------------------------------------- fit
 
@@ -117,6 +113,7 @@ class MetaEstimator(BaseEstimator, ABC):
             If the loss becomes NaN or infinite; the text names the step and the cure.
         """
         self._validate_params()
+        check_layer_sizes(getattr(self, "hidden_layer_sizes", ()))
         X, y = self._check_rows(X, y, reset=True)
         numbers, n_tasks = task_numbers(groups, len(X))
         self._fit_targets(y, numbers, n_tasks, groups is not None)
@@ -131,7 +128,8 @@ class MetaEstimator(BaseEstimator, ABC):
         # seeded one, and leave the user's as it was.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(int(seeds[1]))
-            learner = self._start_learner().to(device)
+            # Training is in single precision, whatever a module of the user's came in.
+            learner = self._start_learner().to(device, torch.float32)
             self._train(learner, X, y, numbers, generator)
 
         dtype = inference_dtype(device)
@@ -141,6 +139,7 @@ class MetaEstimator(BaseEstimator, ABC):
         self.learner_ = learner
         self.state_ = learner.prior()
         self.n_tasks_ = n_tasks
+        self._query_tasks: np.ndarray | None = None
         self.adapted_ = n_tasks == 1
         self.frozen_params_ = {k: v for k, v in self.get_params(False).items() if k != "callbacks"}
         return self
@@ -190,10 +189,17 @@ class MetaEstimator(BaseEstimator, ABC):
     _no_episode = "Every task has a single row: an episode needs a support and a query row."
 
     def _hold_out(
-        self, n_tasks: int, generator: torch.Generator, at_least: int = 1
+        self,
+        n_tasks: int,
+        generator: torch.Generator,
+        at_least: int = 1,
+        auto_from: int = TASKS_TO_HOLD_OUT,
     ) -> tuple[Any, Any]:
         """Split task numbers into training and validation (None without early stopping)."""
-        if not self.early_stopping:
+        wanted = self.early_stopping
+        if isinstance(wanted, str):  # "auto"
+            wanted = n_tasks >= auto_from
+        if not wanted:
             return torch.arange(n_tasks), None
         if n_tasks < 2 * at_least:
             raise ValueError(
@@ -201,6 +207,8 @@ class MetaEstimator(BaseEstimator, ABC):
                 "are too few. Pass groups= with two or more task ids, or early_stopping=False."
             )
         n_valid = round(self.validation_fraction * n_tasks)
+        if n_tasks >= TASKS_TO_HOLD_OUT:
+            at_least = max(at_least, FEWEST_HELD_OUT)
         n_valid = min(n_tasks - at_least, max(at_least, n_valid))
         order = torch.randperm(n_tasks, generator=generator)
         return order[n_valid:].sort().values, order[:n_valid].sort().values
@@ -216,7 +224,8 @@ class MetaEstimator(BaseEstimator, ABC):
             self.x_mean_, self.x_scale_ = np.zeros(1), np.ones(1)
 
     def _scaled(self, X: np.ndarray) -> np.ndarray:
-        return (X - self.x_mean_) / self.x_scale_
+        with np.errstate(over="ignore"):  # what overflows is refused where it comes out
+            return (X - self.x_mean_) / self.x_scale_
 
     # ---------------------------------------------------------------- adapt
 
@@ -265,8 +274,7 @@ class MetaEstimator(BaseEstimator, ABC):
         )
         new.state_ = self._condition(support)
         new.adapted_ = True
-        if not one:
-            new._query_tasks = batch.query
+        new._query_tasks = None if one else batch.query
         return new
 
     def _adapt_targets(self, y: np.ndarray, batch: TaskBatch) -> dict[str, Any]:
@@ -296,16 +304,12 @@ class MetaEstimator(BaseEstimator, ABC):
         """Outputs of the learner for rows to predict: (n_rows, n_outputs)."""
         check_is_fitted(self)
         X = self._scaled(validate_data(self, X, reset=False, dtype=np.float64))
-        query = getattr(self, "_query_tasks", None)
-        if query is None:
+        if self._query_tasks is None:
             outputs = self._predict_one(self.state_, X)
         else:
-            outputs = self._predict_many(X, query)
+            outputs = self._predict_many(X, self._query_tasks)
         if not np.isfinite(outputs).all():
-            raise ValueError(
-                "The predictions overflowed: X holds values far outside the training rows. "
-                "Check its units."
-            )
+            raise ValueError(TOO_FAR)
         return outputs
 
     def _predict_one(self, state: State, X: np.ndarray) -> np.ndarray:

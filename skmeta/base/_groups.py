@@ -7,6 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+NO_GROUPS = (
+    "fit got one task, so there is nothing to learn across tasks. Pass groups=, one task id a row. "
+    "Inside GridSearchCV, cross_validate and the like, groups reach the estimator only after "
+    "sklearn.set_config(enable_metadata_routing=True)."
+)
+
 
 def task_numbers(groups: Any, n_rows: int, name: str = "groups") -> tuple[NDArray[np.int64], int]:
     """Number the tasks 0, 1, ... in the order of their sorted ids.
@@ -35,7 +41,11 @@ def task_numbers(groups: Any, n_rows: int, name: str = "groups") -> tuple[NDArra
 
 def check_ids(groups: Any, n_rows: int, name: str = "groups") -> np.ndarray:
     """Check task ids and return them as an array that can be sorted."""
-    ids = np.asarray(groups)
+    if isinstance(groups, list | tuple) and len({type(value) for value in groups}) > 1:
+        # Left alone, numpy would turn [1, "1"] and ["a", nan] into strings.
+        ids = np.asarray(groups, dtype=object)
+    else:
+        ids = np.asarray(groups)
     if ids.ndim == 0:
         raise ValueError(f"{name} must hold one task id a row, got the single value {groups!r}.")
     if ids.ndim > 1:
@@ -69,7 +79,20 @@ def check_ids(groups: Any, n_rows: int, name: str = "groups") -> np.ndarray:
             )
         if kinds == {"str"}:
             ids = ids.astype(str)
+        elif not _can_be_sorted(ids):
+            raise ValueError(
+                f"{name} holds {kinds.pop()} objects, which cannot be sorted. Use integers or "
+                "strings as task ids."
+            )
     return ids
+
+
+def _can_be_sorted(ids: np.ndarray) -> bool:
+    try:
+        # Sets compare without an error and without an order: equal ids would not meet.
+        return len(np.unique(ids)) == len(set(ids.tolist()))
+    except (TypeError, ArithmeticError):
+        return False
 
 
 def _is_missing(value: Any) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 
 def build_module(module: Any, *sizes: int) -> nn.Module:
@@ -25,12 +26,16 @@ def build_module(module: Any, *sizes: int) -> nn.Module:
     Module
     """
     if isinstance(module, nn.Module):
-        return copy.deepcopy(module)
-    built = module(*sizes) if _takes(module, sizes) else module()
+        built = copy.deepcopy(module)
+    else:
+        built = module(*sizes) if _takes(module, sizes) else module()
     if not isinstance(built, nn.Module):
         raise ValueError(
             f"module={module!r} returned {type(built).__name__}, not a torch.nn.Module."
         )
+    if any(is_lazy(parameter) for parameter in built.parameters()):
+        # A lazy layer has no size before its first row: it could be neither copied nor unpickled.
+        raise ValueError("The module has lazy layers. Use layers with sizes, such as nn.Linear.")
     return built
 
 

@@ -11,7 +11,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 
 from skmeta.base._estimator import MetaEstimator
-from skmeta.base._rows import resolve_device, task_rows
+from skmeta.base._rows import TOO_FAR, refuse_odd_targets, resolve_device, task_rows
 from skmeta.core.learner import Learner
 from skmeta.core.numerics import location_and_scale
 from skmeta.core.sampling import RowSampler, Sampler
@@ -22,6 +22,7 @@ class MetaRegressor(RegressorMixin, MetaEstimator):
     """Base of meta-regressors; ``y`` is standardised by the mean and scale of the training rows."""
 
     def _check_rows(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
+        refuse_odd_targets(y)
         X, y = validate_data(
             self,
             X,
@@ -66,14 +67,14 @@ class MetaRegressor(RegressorMixin, MetaEstimator):
 
         return sampler(train), None if valid is None else sampler(valid)
 
-    def _check_learner(self, learner: Learner, rows: TaskRows) -> None:
-        learner.eval()
-        outputs = learner.predict(learner.condition(rows), TaskRows(rows.x, None, rows.offsets))
+    def _check_learner(self, learner: Learner, rows: TaskRows) -> torch.Tensor:
+        outputs = super()._check_learner(learner, rows)
         if outputs.shape[1] != self.n_outputs_:
             raise ValueError(
                 f"The module gives {outputs.shape[1]} values a row; y has {self.n_outputs_} "
                 "column(s). Its last layer must have as many outputs as y has columns."
             )
+        return outputs
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict targets: of the task adapted to, or of the population before ``adapt``.
@@ -89,7 +90,10 @@ class MetaRegressor(RegressorMixin, MetaEstimator):
             Predictions, in the units and the shape of ``y`` in ``fit``.
         """
         outputs = self._outputs(X)
-        values = outputs * self.y_scale_ + self.y_mean_
+        with np.errstate(over="ignore"):
+            values = outputs * self.y_scale_ + self.y_mean_
+        if not np.isfinite(values).all():
+            raise ValueError(TOO_FAR)
         return values.reshape(len(values), *self._target_shape)
 
     def __sklearn_tags__(self) -> Tags:

@@ -2,11 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from torch import Tensor
 
 from skmeta.core.tasks import TaskRows
+
+TOO_FAR = (
+    "The predictions overflowed: X, or the support that the estimator was adapted to, holds values "
+    "far outside the training rows. Check their units."
+)
+
+
+@dataclass(frozen=True)
+class TaskBatch:
+    """Many tasks in one call of ``adapt``: the task number of every support and query row.
+
+    Tasks are numbered ``0..n_tasks - 1`` by their support; a query row of a task without support
+    has the number -1 and gets the prior.
+    """
+
+    support: np.ndarray
+    query: np.ndarray
+    n_tasks: int
+
+
+def refuse_odd_targets(y: Any) -> None:
+    """Say in plain words what scikit-learn's checks pass on, or stumble over."""
+    if issparse(y):
+        raise ValueError("y is sparse, but dense targets are required. Use y.toarray().")
+    # pandas' own missing value cannot even be compared with itself.
+    if hasattr(y, "isna") and np.any(y.isna()):
+        raise ValueError("Input y contains NaN (missing values). Drop these rows.")
 
 
 def task_rows(

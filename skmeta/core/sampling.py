@@ -43,8 +43,8 @@ def draw_without_replacement(sizes: Tensor, n: int, generator: Generator) -> Ten
     Tensor of shape (T, n)
         Entries past ``sizes[t]`` are -1.
     """
-    # Sorting random keys costs the sum of sizes; Floyd's algorithm costs n steps and T n^2 work, and
-    # wins when tasks are much larger than the draw. The factors are measured on one CPU thread.
+    # Sorting random keys costs the sum of sizes; Floyd's algorithm costs n steps and T n^2 work,
+    # and wins when tasks are much larger than the draw. The factors are measured on one CPU thread.
     if int(sizes.sum()) > 300 * n + len(sizes) * n * n / 16:
         return _floyd(sizes, n, generator)
     return _random_keys(sizes, n, generator)

@@ -150,11 +150,11 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Meta
         Rate of the optimiser.
     optimizer : {"adam", "adamw", "sgd"} or callable, default="adam"
         The optimiser; a callable is called as ``optimizer(parameters, lr=lr)``.
-    early_stopping : bool, default=False
-        Hold out tasks (without groups: classes), stop when their loss no longer falls, and keep the
-        best weights.
+    early_stopping : "auto" or bool, default="auto"
+        Hold out tasks (without groups: classes), stop when their loss has not fallen for ten
+        epochs, and keep the best weights. "auto" does so from ten tasks (or fifty classes) on.
     validation_fraction : float, default=0.1
-        Share of tasks held out for ``early_stopping``.
+        Share of tasks held out for ``early_stopping``; three at least where there are ten.
     callbacks : list of skorch callbacks or None, default=None
         Called during training.
     device : str, default="auto"
@@ -243,7 +243,7 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Meta
         max_epochs: int = 20,
         lr: float = 0.001,
         optimizer: Any = "adam",
-        early_stopping: bool = False,
+        early_stopping: Any = "auto",
         validation_fraction: float = 0.1,
         callbacks: list | None = None,
         device: str = "auto",

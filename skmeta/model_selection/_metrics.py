@@ -44,13 +44,18 @@ def _neg_mae(y, values, draw, n_draws):
 
 def _r2(y, values, draw, n_draws):
     y = _columns(y)
+    lowest = np.full((n_draws, y.shape[1]), np.inf)
+    highest = -lowest
+    np.minimum.at(lowest, draw, y)
+    np.maximum.at(highest, draw, y)
     centred = y - _task_means(y, draw, n_draws)[draw]
     total = _task_means(centred**2, draw, n_draws)
     error = _mse(y, values, draw, n_draws)
     with np.errstate(divide="ignore", invalid="ignore"):
         scores = 1 - error / total
-    # As in scikit-learn: a constant target predicted exactly is 1, otherwise 0.
-    scores = np.where(total == 0, np.where(error == 0, 1.0, 0.0), scores)
+    # As in scikit-learn: a constant target predicted exactly is 1, otherwise 0. (Rounding can leave
+    # its variance at 1e-34: dividing by that, one task would drown all others.)
+    scores = np.where(lowest == highest, np.where(error == 0, 1.0, 0.0), scores)
     scores[np.bincount(draw, minlength=n_draws) < 2] = np.nan
     return scores.mean(1)
 
@@ -71,7 +76,7 @@ VECTORISED: dict[str, Callable] = {
 
 
 class _Answers(BaseEstimator):
-    """Stands for the adapted estimators in a scorer: X is the numbers of the rows asked for."""
+    """Stands for an adapted estimator in a scorer: the answers are known, whatever X is."""
 
     def __init__(self, estimator: Any, method: str, values: np.ndarray, classes: Any) -> None:
         self.estimator = estimator
@@ -81,8 +86,8 @@ class _Answers(BaseEstimator):
             self.classes_ = classes
         setattr(self, method, self._answer)
 
-    def _answer(self, rows: np.ndarray) -> np.ndarray:
-        return self.values[rows]
+    def _answer(self, X: Any) -> np.ndarray:
+        return self.values
 
     def fit(self, X: Any, y: Any = None) -> _Answers:
         """Do nothing: scikit-learn only asks whether it is there."""
@@ -111,12 +116,13 @@ def score_each(
     draw: np.ndarray,
     n_draws: int,
     classes: np.ndarray | None,
+    own_classes: list[np.ndarray] | None,
 ) -> np.ndarray:
-    """Call a scikit-learn scorer once a draw: (n_draws,), NaN where the metric is undefined."""
-    if classes is not None and method == "predict_proba" and _takes_labels(scorer):
-        scorer = copy.copy(scorer)
-        scorer._kwargs = {**scorer._kwargs, "labels": classes}
-    answers = _Answers(estimator, method, values, classes)
+    """Call a scikit-learn scorer once a draw: (n_draws,), NaN where the metric is undefined.
+
+    ``classes`` are those of the columns of ``values``; ``own_classes`` names, where tasks have
+    classes of their own, those of each draw.
+    """
     order = np.argsort(draw, kind="stable")
     ends = np.cumsum(np.bincount(draw, minlength=n_draws))
     scores = np.full(n_draws, np.nan)
@@ -124,11 +130,34 @@ def score_each(
         # What is undefined comes back as NaN and is counted by the caller.
         warnings.simplefilter("ignore", UndefinedMetricWarning)
         for i, rows in enumerate(np.split(order, ends[:-1])):
-            if len(rows):
-                scores[i] = scorer(answers, rows, y[rows])
+            if len(rows) == 0:
+                continue
+            answer, known = values[rows], classes
+            if own_classes is not None and classes is not None:
+                known = own_classes[i]
+                answer = _narrow(answer, method, np.searchsorted(classes, known))
+            answers = _Answers(estimator, method, answer, known)
+            scores[i] = _with_labels(scorer, method, known)(answers, rows, y[rows])
     return scores
 
 
-def _takes_labels(scorer: Any) -> bool:
+def _narrow(answer: np.ndarray, method: str, columns: np.ndarray) -> np.ndarray:
+    """Keep the columns that an estimator adapted to this task alone would answer with."""
+    if answer.ndim == 1:  # labels; or there are two classes in all
+        return answer
+    answer = answer[:, columns]
+    if method == "decision_function" and len(columns) == 2:
+        return answer[:, 1] - answer[:, 0]
+    return answer
+
+
+def _with_labels(scorer: Any, method: str, classes: np.ndarray | None) -> Any:
+    """Tell a metric of scores or probabilities which classes there are: a query may lack some."""
     parameters = inspect.signature(scorer._score_func).parameters
-    return "labels" in parameters and "labels" not in scorer._kwargs
+    if classes is None or method == "predict" or "labels" not in parameters:
+        return scorer
+    if "labels" in scorer._kwargs:
+        return scorer
+    scorer = copy.copy(scorer)
+    scorer._kwargs = {**scorer._kwargs, "labels": classes}
+    return scorer

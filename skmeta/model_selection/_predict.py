@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
-from skmeta.base import adapt
+from skmeta.base import MetaEstimator, adapt
 from skmeta.base._estimator import TaskBatch
 from skmeta.base._groups import check_ids
 
@@ -84,29 +86,51 @@ def predict_tasks(
     place = np.searchsorted(ids, query_ids).clip(max=len(ids) - 1)
     query = np.where(ids[place] == query_ids, place, -1)
     batch = TaskBatch(support.astype(np.int64), query, len(ids))
-    try:
-        adapted = adapt(estimator, X_support, y_support, _batch=batch)
-    except TypeError as error:
-        if "_batch" not in str(error):
-            raise
+    if not isinstance(innermost(estimator), MetaEstimator):
         return _one_by_one(estimator, X_support, y_support, X, batch, method)
+    adapted = adapt(estimator, X_support, y_support, _batch=batch)
     return getattr(adapted, method)(X)
+
+
+def innermost(estimator: Any) -> Any:
+    """Return the estimator at the heart of pipelines, searches and the like."""
+    while True:
+        if isinstance(estimator, Pipeline):
+            estimator = estimator.steps[-1][1]
+        elif isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
+        elif hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif hasattr(estimator, "regressor_"):
+            estimator = estimator.regressor_
+        else:
+            return estimator
 
 
 def _one_by_one(
     estimator: Any, X_support: Any, y_support: Any, X: Any, batch: TaskBatch, method: str
 ) -> np.ndarray:
     """For estimators of other libraries, whose ``adapt`` takes one task."""
-    outputs: np.ndarray | None = None
+    parts, classes, order = [], [], []
     for task in np.unique(batch.query):
         rows = np.flatnonzero(batch.query == task)
         own = np.flatnonzero(batch.support == task)
         model = estimator
         if task >= 0:
             model = adapt(estimator, _safe_indexing(X_support, own), _safe_indexing(y_support, own))
-        values = np.asarray(getattr(model, method)(_safe_indexing(X, rows)))
-        if outputs is None:
-            outputs = np.empty((len(batch.query), *values.shape[1:]), dtype=values.dtype)
-        outputs[rows] = values
-    assert outputs is not None
-    return outputs
+        parts.append(np.asarray(getattr(model, method)(_safe_indexing(X, rows))))
+        order.append(rows)
+        if method != "predict":
+            classes.append(np.asarray(model.classes_))
+    if any(not np.array_equal(classes[0], other) for other in classes[1:]):
+        if method == "decision_function":
+            raise ValueError(
+                "Tasks differ in their classes, so the columns of decision_function have no common "
+                "meaning here. Use method='predict_proba'."
+            )
+        union = np.unique(np.concatenate(classes))
+        for i, narrow in enumerate(parts):
+            parts[i] = np.zeros((len(narrow), len(union)))
+            parts[i][:, np.searchsorted(union, classes[i])] = narrow
+    # Joined, not written into an array: that would cut strings to the length of the first ones.
+    return np.concatenate(parts)[np.argsort(np.concatenate(order))]

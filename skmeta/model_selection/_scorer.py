@@ -9,9 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, is_classifier
-from sklearn.frozen import FrozenEstimator
-from sklearn.metrics import check_scoring, get_scorer
-from sklearn.pipeline import Pipeline
+from sklearn.metrics import check_scoring
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.metadata_routing import MetadataRequest
@@ -22,7 +20,7 @@ from skmeta.base._groups import task_numbers
 from skmeta.exceptions import SkippedTaskWarning
 from skmeta.model_selection._draws import Draw, draw_repeats
 from skmeta.model_selection._metrics import VECTORISED, response_method, score_each
-from skmeta.model_selection._predict import predict_tasks
+from skmeta.model_selection._predict import innermost, predict_tasks
 
 # Rows times repeats that are adapted to in one go.
 ROWS_AT_A_TIME = 2**20
@@ -160,6 +158,8 @@ class TaskScorer(BaseEstimator):
         y = np.asarray(y)
         if len(y) != n_rows:
             raise ValueError(f"y has {len(y)} entries for {n_rows} rows.")
+        if self.n_shot is not None and not is_classifier(estimator):
+            raise ValueError("n_shot counts rows a class; for a regressor use n_support.")
         quota, cells = self._quota(estimator, y, numbers, n_tasks)
         sizes = np.bincount(numbers, minlength=n_tasks)
         needed = np.zeros(n_tasks, dtype=np.int64)
@@ -179,7 +179,7 @@ class TaskScorer(BaseEstimator):
     ) -> tuple[np.ndarray, np.ndarray]:
         """How many support rows to draw from which cell of rows."""
         own_classes = is_classifier(estimator) and not getattr(
-            _innermost(estimator), "shared_classes_", True
+            innermost(estimator), "shared_classes_", True
         )
         if self.n_shot is None and not (own_classes and self.n_support):
             return np.full(n_tasks, self.n_support), numbers
@@ -228,9 +228,9 @@ class TaskScorer(BaseEstimator):
         name = self.scoring
         if name is None:
             name = "accuracy" if is_classifier(estimator) else "r2"
-        if callable(name) and not hasattr(name, "_response_method"):
-            return self._call_each(name, estimator, X, y, draw, n_draws)
-        scorer: Any = get_scorer(name) if isinstance(name, str) else check_scoring(estimator, name)
+        scorer: Any = check_scoring(estimator, name)  # refuses metrics, which are no scorers
+        if not hasattr(scorer, "_response_method"):
+            return self._call_each(scorer, estimator, X, y, draw, n_draws)
         method = response_method(scorer, estimator)
         values = predict_tasks(
             estimator,
@@ -244,13 +244,16 @@ class TaskScorer(BaseEstimator):
         target = y[draw.query]
         if isinstance(name, str) and name in VECTORISED:
             return VECTORISED[name](target, values, draw.query_draw, n_draws)
-        classes = None
+        classes = own = None
         if is_classifier(estimator):
-            core = _innermost(estimator)
-            shared = getattr(core, "shared_classes_", True)
-            classes = estimator.classes_ if shared else np.unique(y[draw.support])
+            classes = estimator.classes_
+            if not getattr(innermost(estimator), "shared_classes_", True) and len(draw.support):
+                classes, codes = np.unique(y[draw.support], return_inverse=True)
+                pairs = np.unique(draw.support_draw * len(classes) + codes)
+                ends = np.cumsum(np.bincount(pairs // len(classes), minlength=n_draws))
+                own = np.split(classes[pairs % len(classes)], ends[:-1])
         return score_each(
-            scorer, estimator, method, target, values, draw.query_draw, n_draws, classes
+            scorer, estimator, method, target, values, draw.query_draw, n_draws, classes, own
         )
 
     def _call_each(
@@ -275,18 +278,3 @@ class TaskScorer(BaseEstimator):
         if n_small + n_undefined == n_tasks:
             raise ValueError(f"No task could be scored: {text}")
         warnings.warn(f"{text} They are left out of the mean.", SkippedTaskWarning, stacklevel=4)
-
-
-def _innermost(estimator: Any) -> Any:
-    """Return the estimator at the heart of pipelines, searches and the like."""
-    while True:
-        if isinstance(estimator, Pipeline):
-            estimator = estimator.steps[-1][1]
-        elif isinstance(estimator, FrozenEstimator):
-            estimator = estimator.estimator
-        elif hasattr(estimator, "best_estimator_"):
-            estimator = estimator.best_estimator_
-        elif hasattr(estimator, "regressor_"):
-            estimator = estimator.regressor_
-        else:
-            return estimator

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 import sklearn
@@ -39,8 +40,9 @@ def cross_validate_tasks(
         Their targets.
     groups : array-like of shape (n_rows,)
         One task id a row.
-    cv : int or splitter, default=5
-        Folds of tasks: an int is GroupKFold, with at most as many folds as tasks.
+    cv : int, None or splitter, default=5
+        Folds of tasks: an int is GroupKFold, with at most as many folds as tasks; None is 5. A
+        splitter should split by groups too.
     scoring : str, callable, TaskScorer, list, dict or None, default=None
         As for :class:`TaskScorer`; several as a list of names or a dict.
     n_support, n_shot, n_repeats, random_state
@@ -88,8 +90,9 @@ def cross_validate_tasks(
         scorers = {name: scorer(name) for name in scoring}
     else:
         scorers = scorer(scoring)
-    if isinstance(cv, int):
-        cv = GroupKFold(min(cv, n_tasks))
+    if cv is None or isinstance(cv, Integral):
+        # Left to scikit-learn, these would be folds of rows: every task in training and test.
+        cv = GroupKFold(min(5 if cv is None else int(cv), n_tasks))
     with sklearn.config_context(enable_metadata_routing=True):
         return cross_validate(
             estimator,

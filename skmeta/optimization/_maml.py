@@ -7,7 +7,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, Options, StrOptions
 from torch import Generator, Tensor, nn
 
 from skmeta.base import MetaRegressor
@@ -216,21 +216,22 @@ class MAMLRegressor(MetaRegressor):
     n_support : int, default=5
         Support rows of a training episode: about what new tasks will come with. A smaller task
         gives all rows but one.
-    n_query : int, default=15
+    n_query : int, default=30
         Query rows of a training episode, at most.
     tasks_per_batch : int, default=25
         Tasks in a meta-batch.
-    max_epochs : int, default=40
+    max_epochs : int, default=50
         Passes over the training tasks. An epoch has 50 meta-batches at least: few tasks come up
         more than once, with other draws.
-    lr : float, default=0.003
+    lr : float, default=0.001
         Rate of the outer optimiser.
     optimizer : {"adam", "adamw", "sgd"} or callable, default="adam"
         The outer optimiser; a callable is called as ``optimizer(parameters, lr=lr)``.
-    early_stopping : bool, default=False
-        Hold out tasks, stop when their loss no longer falls, and keep the best weights.
+    early_stopping : "auto" or bool, default="auto"
+        Hold out tasks, stop when their loss has not fallen for ten epochs, and keep the best
+        weights. "auto" does so from ten tasks on.
     validation_fraction : float, default=0.1
-        Share of tasks held out for ``early_stopping``.
+        Share of tasks held out for ``early_stopping``; three at least where there are ten.
     callbacks : list of skorch callbacks or None, default=None
         Called during training.
     device : str, default="auto"
@@ -302,7 +303,7 @@ class MAMLRegressor(MetaRegressor):
         **EPISODIC,
         "algorithm": [StrOptions({"maml", "fomaml"})],
         "inner_lr": [Interval(Real, 0, None, closed="neither")],
-        "learn_inner_lr": [StrOptions({"layer", "parameter", "step"}), "boolean"],
+        "learn_inner_lr": [StrOptions({"layer", "parameter", "step"}), Options(bool, {False})],
         "n_inner_steps": POSITIVE_INT,
         "n_adapt_steps": [None, Interval(Integral, 1, None, closed="left")],
         "n_support": POSITIVE_INT,
@@ -319,12 +320,12 @@ class MAMLRegressor(MetaRegressor):
         n_inner_steps: int = 5,
         n_adapt_steps: int | None = None,
         n_support: int = 5,
-        n_query: int = 15,
+        n_query: int = 30,
         tasks_per_batch: int = 25,
-        max_epochs: int = 40,
-        lr: float = 0.003,
+        max_epochs: int = 50,
+        lr: float = 0.001,
         optimizer: Any = "adam",
-        early_stopping: bool = False,
+        early_stopping: Any = "auto",
         validation_fraction: float = 0.1,
         callbacks: list | None = None,
         device: str = "auto",

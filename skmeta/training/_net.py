@@ -51,6 +51,8 @@ class EpisodicNet(NeuralNet):
         kwargs.setdefault("criterion", torch.nn.Identity)
         # Caching needs the outputs of every batch; scores are computed from fixed episodes.
         kwargs.setdefault("use_caching", False)
+        # The length of a stream counts meta-batches, which progress bars divide by this.
+        kwargs.setdefault("batch_size", 1)
         super().__init__(module, **kwargs)
 
     @property
@@ -58,11 +60,22 @@ class EpisodicNet(NeuralNet):
         return [("epoch_timer", EpochTimer())]
 
     def notify(self, method_name: str, **cb_kwargs: Any) -> None:
-        """Call a hook of every callback; a callback that asks to stop ends the training."""
-        try:
-            super().notify(method_name, **cb_kwargs)
-        except KeyboardInterrupt:
-            raise _StopTraining from None
+        """Call a hook of every callback; if one asks to stop, training ends after the last.
+
+        (In skorch, callbacks after the one that stops never hear of the last epoch: a record, a
+        checkpoint or the best weights would be missing.)
+        """
+        getattr(self, method_name)(self, **cb_kwargs)
+        stop = False
+        for _, callback in self.callbacks_:
+            try:
+                getattr(callback, method_name)(self, **cb_kwargs)
+            except KeyboardInterrupt:
+                if method_name in ("on_train_begin", "on_train_end"):
+                    raise  # there is nothing to stop: it was the user
+                stop = True
+        if stop:
+            raise _StopTraining
 
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any):
         """Train on ``X = (training episodes, validation episodes or None)``.
@@ -72,10 +85,11 @@ class EpisodicNet(NeuralNet):
         if not self.initialized_:
             self.initialize()
         self._hooks = {name for name in _BATCH_HOOKS if self._is_overridden(name)}
-        self.notify("on_train_begin", X=X, y=y)
+        # Scoring callbacks try to index X, which a pair of streams does not survive.
+        self.notify("on_train_begin", X=X[0], y=y)
         with suppress(_StopTraining):
             self.fit_loop(X, y)
-        self.notify("on_train_end", X=X, y=y)
+        self.notify("on_train_end", X=X[0], y=y)
         return self
 
     def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
@@ -105,6 +119,8 @@ class EpisodicNet(NeuralNet):
             self._notify_batch(
                 "on_batch_end", batch=episodes, training=training, y_pred=None, loss=losses[-1]
             )
+        if not self._hooks:
+            self.history.new_batch()  # checkpoints look up the last batch of the epoch
         values = torch.stack(losses).double().cpu().numpy()
         finite = np.isfinite(values)
         if finite.mean() < 1 - MAX_LOST_STEPS:
@@ -167,9 +183,10 @@ class EpisodicNet(NeuralNet):
                 self.module_.predict_tasks(self.module_.condition_tasks(e.support), e.query)
                 for e in X
             ]
-        values = torch.cat(outputs).cpu().numpy()
         if self.classifier:
-            return values.argmax(1)
+            # Before joining: meta-batches may differ in their number of ways.
+            return torch.cat([scores.argmax(1) for scores in outputs]).cpu().numpy()
+        values = torch.cat(outputs).cpu().numpy()
         return values[:, 0] if values.shape[1] == 1 else values
 
     def _is_overridden(self, hook: str) -> bool:

@@ -18,8 +18,8 @@ from skmeta.training._stream import EpisodeStream
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 # Epochs without a better validation loss before training stops.
 PATIENCE = 10
-# Draws of every validation task: enough that the loss compares epochs, not draws.
-VALIDATION_DRAWS = 4
+# Validation episodes: enough that the loss compares epochs, not draws.
+VALIDATION_EPISODES = 100
 
 
 def train(
@@ -46,7 +46,7 @@ def train(
     added: list[Any] = []
     if valid_sampler is not None:
         valid = EpisodeStream(valid_sampler, tasks_per_batch, generator)
-        valid.fix(VALIDATION_DRAWS)
+        valid.fix(-(-VALIDATION_EPISODES // len(valid_sampler.eligible)))
         stop = EarlyStopping(patience=PATIENCE, load_best=True, sink=_say_nothing)
         added.append(("held_out_tasks", stop))
     if verbose:
@@ -59,7 +59,7 @@ def train(
         max_epochs=max_epochs,
         callbacks=[*(callbacks or []), *added],
         verbose=0,
-        device=None,  # the learner is where it belongs already
+        device=str(next(learner.parameters()).device),  # where it is already
         **_fused(optimizer, learner),
     )
     net.generator = generator
