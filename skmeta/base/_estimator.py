@@ -8,13 +8,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skmeta._version import __version__
 from skmeta.base._constraints import check_layer_sizes
 from skmeta.base._groups import NO_GROUPS, task_numbers
+from skmeta.base._pickling import Pickling
 from skmeta.base._rows import (
     TOO_FAR,
     TaskBatch,
@@ -22,8 +21,6 @@ from skmeta.base._rows import (
     inference_dtype,
     resolve_device,
     task_rows,
-    to_numpy,
-    to_tensors,
 )
 from skmeta.core.learner import Learner, State
 from skmeta.core.numerics import location_and_scale
@@ -39,7 +36,7 @@ TASKS_TO_HOLD_OUT = 10
 FEWEST_HELD_OUT = 3
 
 
-class MetaEstimator(BaseEstimator, ABC):
+class MetaEstimator(Pickling, ABC):
     """Base of all estimators: meta-train with ``fit``, meet a new task with ``adapt``.
 
     A method adds its parameters, their constraints and :meth:`_make_learner`.
@@ -77,13 +74,21 @@ class MetaEstimator(BaseEstimator, ABC):
         """Refuse a module that does not fit the data, before hours of training."""
         learner.eval()
         try:
-            return learner.predict(learner.condition(rows), TaskRows(rows.x, None, rows.offsets))
+            state = learner.condition(rows)
+            outputs = learner.predict(state, TaskRows(rows.x, None, rows.offsets))
+            alone = learner.predict(state, TaskRows.single(rows.x[:1]))
         except (RuntimeError, IndexError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"The module failed on {len(rows.x)} rows of {self.n_features_in_} columns: "
                 f"{error}. It must take a tensor (n_rows, {self.n_features_in_}) and give a tensor "
                 "(n_rows, n_outputs)."
             ) from error
+        if not torch.allclose(alone, outputs[:1], rtol=1e-3, atol=1e-4):
+            raise ValueError(
+                "The module lets rows see each other: a prediction would depend on the rows "
+                "predicted with it. Its output for a row must depend on that row alone."
+            )
+        return outputs
 
     # ---------------------------------------------------------------- fit
 
@@ -116,6 +121,8 @@ class MetaEstimator(BaseEstimator, ABC):
         check_layer_sizes(getattr(self, "hidden_layer_sizes", ()))
         X, y = self._check_rows(X, y, reset=True)
         numbers, n_tasks = task_numbers(groups, len(X))
+        if not getattr(self, "warm_start", False):
+            self.__dict__.pop("learner_", None)  # a fit that fails must not leave half of two fits
         self._fit_targets(y, numbers, n_tasks, groups is not None)
         y = self._encode(y, numbers, n_tasks)
         self._fit_features(X)
@@ -292,12 +299,6 @@ class MetaEstimator(BaseEstimator, ABC):
                 )
         return state
 
-    def _sibling(self, **changes: Any) -> Any:
-        """Return an estimator that shares everything with ``self`` but the changes."""
-        new = object.__new__(type(self))
-        new.__dict__.update(self.__dict__, **changes)
-        return new
-
     # ---------------------------------------------------------------- predict
 
     def _outputs(self, X: Any) -> np.ndarray:
@@ -356,50 +357,3 @@ class MetaEstimator(BaseEstimator, ABC):
 
     def __sklearn_is_fitted__(self) -> bool:
         return "learner_" in self.__dict__
-
-    # ---------------------------------------------------------------- pickling
-
-    # In a pickle: parameters (get_params), the meta-learned arrays with the prior, the state of the
-    # task, column means and scales, classes, history, versions. Not in it: task ids, training rows,
-    # the optimiser, generators, the skorch net.
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
-        if "learner_" in state:
-            learner = state["learner_"]
-            tensors = {**dict(learner.named_parameters()), **dict(learner.named_buffers())}
-            state["learner_"] = {
-                "arrays": to_numpy(tensors),
-                "prior": to_numpy(learner.prior()),
-            }
-            state["state_"] = to_numpy(state["state_"])
-        state["_skmeta_version"] = __version__
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state = dict(state)
-        version = state.pop("_skmeta_version", "unknown")
-        if version != __version__:
-            warnings.warn(
-                f"This {type(self).__name__} was pickled by skmeta {version} and is loaded by "
-                f"{__version__}: predictions may differ."
-            )
-        stored = state.pop("learner_", None)
-        super().__setstate__(state)
-        if stored is None:
-            return
-        try:
-            device = resolve_device(self.frozen_params_["device"])
-        except ValueError:  # fitted on a device that this machine lacks
-            device = torch.device("cpu")
-        dtype = inference_dtype(device)
-        with torch.random.fork_rng(devices=[]):
-            learner = self._sibling(**self.frozen_params_)._make_learner().eval()
-        learner.to(device, dtype)
-        with torch.no_grad():
-            tensors = {**dict(learner.named_parameters()), **dict(learner.named_buffers())}
-            for name, array in stored["arrays"].items():
-                tensors[name].copy_(torch.from_numpy(array))
-        learner._prior = to_tensors(stored["prior"], device, dtype)
-        self.learner_ = learner
-        self.state_ = to_tensors(state["state_"], device, dtype)

@@ -36,6 +36,9 @@ def build_module(module: Any, *sizes: int) -> nn.Module:
     if any(is_lazy(parameter) for parameter in built.parameters()):
         # A lazy layer has no size before its first row: it could be neither copied nor unpickled.
         raise ValueError("The module has lazy layers. Use layers with sizes, such as nn.Linear.")
+    if any(tensor.is_complex() for tensor in (*built.parameters(), *built.buffers())):
+        # Moving to double precision would drop the imaginary parts.
+        raise ValueError("The module holds complex numbers. Use torch.view_as_real.")
     return built
 
 

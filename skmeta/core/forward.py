@@ -49,6 +49,7 @@ class TaskForward:
     def __init__(self, module: nn.Module) -> None:
         self.norms = use_support_statistics(module)
         self._module = module
+        self._names = _names_of_weights(module)
         self._vectorised = True
         self._rows_are_independent: bool | None = None  # not known before the first ragged batch
 
@@ -120,7 +121,8 @@ class TaskForward:
             layer.mask = mask
             layer.given = None if stats is None else stats[i]
         try:
-            out = functional_call(self._module, weights, (x,))
+            named = {name: value for first, value in weights.items() for name in self._names[first]}
+            out = functional_call(self._module, named, (x,), tie_weights=False)
             used = tuple(layer.used() for layer in self.norms)
         finally:
             # Nothing of this call may stay behind: under vmap these tensors die with it.
@@ -243,6 +245,18 @@ def _linear_stack(module: nn.Module) -> list | None:
         else:
             return None
     return layers or None
+
+
+def _names_of_weights(module: nn.Module) -> dict[str, list[str]]:
+    """All names of a weight that several layers share, by the first of them.
+
+    torch's own tying puts the wrong tensors back when one layer is used under two names.
+    """
+    names: dict[int, list[str]] = {}
+    for prefix, layer in module.named_modules():  # a layer used twice comes once
+        for name, parameter in layer.named_parameters(recurse=False):
+            names.setdefault(id(parameter), []).append(f"{prefix}.{name}" if prefix else name)
+    return {same[0]: same for same in names.values()}
 
 
 def _has_hooks(module: nn.Module) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ class Layout:
         """All weights in one vector of shape (P,)."""
         return torch.cat([weights[name].reshape(-1) for name in self.shapes])
 
-    def join_tasks(self, values: list[Tensor | None], like: Tensor) -> Tensor:
+    def join_tasks(self, values: Sequence[Tensor | None], like: Tensor) -> Tensor:
         """Task-batched values in the order of the layout, (T, P); None stands for zeros."""
         n_tasks = len(like)
         return torch.cat(
@@ -142,7 +142,7 @@ def _gradient(
     gradients = torch.autograd.grad(
         total, list(weights.values()), create_graph=second_order, allow_unused=True
     )
-    return layout.join_tasks(list(gradients), flat)
+    return layout.join_tasks(gradients, flat)
 
 
 def _row_shares(rows: Padded, task_weight: Tensor | None) -> Tensor | float:

@@ -11,8 +11,8 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
 from skmeta.base import MetaEstimator, adapt
-from skmeta.base._estimator import TaskBatch
 from skmeta.base._groups import check_ids
+from skmeta.base._rows import TaskBatch
 
 
 def predict_tasks(

@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from torch import Generator, Tensor, nn
 
 from skmeta.base import MetaRegressor
-from skmeta.base._constraints import EPISODIC, POSITIVE_INT
+from skmeta.base._constraints import EPISODIC, LARGEST, POSITIVE_INT
 from skmeta.base._module import build_module
 from skmeta.core.forward import StackForward, make_forward
 from skmeta.core.inner import adapt_weights, task_losses
@@ -302,7 +302,7 @@ class MAMLRegressor(MetaRegressor):
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **EPISODIC,
         "algorithm": [StrOptions({"maml", "fomaml"})],
-        "inner_lr": [Interval(Real, 0, None, closed="neither")],
+        "inner_lr": [Interval(Real, 0, LARGEST, closed="right")],
         "learn_inner_lr": [StrOptions({"layer", "parameter", "step"}), Options(bool, {False})],
         "n_inner_steps": POSITIVE_INT,
         "n_adapt_steps": [None, Interval(Integral, 1, None, closed="left")],

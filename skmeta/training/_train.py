@@ -41,6 +41,8 @@ def train(
     With a ``valid_sampler`` (of other tasks), training stops when its loss no longer falls and the
     best parameters are put back.
     """
+    if not any(parameter.requires_grad for parameter in learner.parameters()):
+        return []  # a fixed embedding, say: there is nothing to learn
     stream = EpisodeStream(sampler, tasks_per_batch, generator)
     valid = None
     added: list[Any] = []

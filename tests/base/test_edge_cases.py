@@ -199,6 +199,20 @@ def test_task_specific_labels_of_another_type_beside_tasks_without_support(local
     assert set(predict_tasks(local, X[:4], [1, 1, 2, 2], groups[:4], X[:8], groups[:8])) <= {1, 2}
 
 
+@pytest.mark.parametrize("factor", [1, 1e6, 1e12, 1e18, 1e30])
+def test_task_specific_rows_far_away_never_get_a_class_of_another_task(local, factor):
+    X, y, groups = alphabets()
+    far, text = X * factor, ""
+    try:
+        predicted = predict_tasks(local, X, y, groups, far, groups)
+    except ValueError as error:
+        text = str(error)
+    if not text:
+        assert [label[0] for label in predicted] == [label[0] for label in y]
+    assert factor > 1e12 or not text
+    assert not text or "far outside the training rows" in text
+
+
 # ---- classifier, fit without groups, three or more classes: N-way K-shot
 
 

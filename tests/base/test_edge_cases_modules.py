@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from skmeta.exceptions import TrainingDivergedError
@@ -33,6 +34,17 @@ class Flat(nn.Module):
 
     def forward(self, x):
         return self.head(x)[:, 0]
+
+
+class Complex(nn.Module):
+    """A linear layer with complex weights, and a real output."""
+
+    def __init__(self, n_inputs, n_outputs=4):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(n_inputs, n_outputs, dtype=torch.complex64))
+
+    def forward(self, x):
+        return (x.to(self.weight.dtype) @ self.weight).real
 
 
 def batch_norm(n_inputs, n_outputs=4):
@@ -134,6 +146,8 @@ def test_module_may_be_the_identity_for_prototypes():
         (proto, Flat, r"give a tensor \(n_rows, n_outputs\)"),
         (maml, nn.LazyLinear(1), "lazy layers"),
         (proto, nn.LazyLinear, "lazy layers"),
+        (maml, Complex, "holds complex numbers"),
+        (proto, Complex, "holds complex numbers"),
         (maml, nn.Identity(), "no parameter that requires a gradient"),
         (maml, lambda a, b, c: nn.Linear(a, b), r"neither with \(n_inputs, n_outputs\) nor"),
         (proto, lambda a, b: nn.Linear(a, b), r"neither with \(n_inputs\) nor"),
@@ -253,3 +267,21 @@ def test_a_failed_fit_leaves_no_estimator_that_answers_nan(make):
         model.fit(X, y, groups=groups)
     assert not hasattr(model, "state_")
     assert finite(raw(model.set_params(lr=0.01).fit(X, y, groups=groups), X))
+
+
+def test_a_failed_second_fit_leaves_no_mixture_of_two():
+    X, y, groups = waves()
+    model = maml().fit(X, y, groups=groups)
+    with pytest.raises(TrainingDivergedError):
+        model.set_params(lr=1e20).fit(X, 1000 * y, groups=groups)
+    with pytest.raises(NotFittedError):  # the old net would answer in the new unit of y
+        model.predict(X)
+
+
+@both
+def test_a_second_fit_on_malformed_rows_keeps_the_first(make):
+    model, X, y = fit(make)
+    before = raw(model, X)
+    with pytest.raises(ValueError, match="entries for"):
+        model.fit(X, y, groups=[1, 2])
+    assert_array_equal(raw(model, X), before)

@@ -95,8 +95,10 @@ def image(*layers):
 
 
 def tied():
-    layer = nn.Linear(6, 6)
-    return nn.Sequential(layer, nn.Tanh(), layer, nn.Linear(6, 1))
+    """One layer under two names, and one weight in two layers."""
+    layer, other = nn.Linear(6, 6), nn.Linear(6, 6)
+    other.weight = layer.weight
+    return nn.Sequential(layer, nn.Tanh(), layer, nn.Tanh(), other, nn.Linear(6, 1))
 
 
 MODULES = {
@@ -174,7 +176,8 @@ def naive(module, support, query, *, second_order, n_steps=N_STEPS):
         weights = dict(parameters)
         for _ in range(n_steps):
             module.train()
-            out = functional_call(module, weights, (s.x,), tie_weights=True)
+            # A copy each time: torch leaves a layer that has two names with the wrong weights.
+            out = functional_call(copy.deepcopy(module), weights, (s.x,))
             loss = (out - s.y).square().mean()
             gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=second_order)
             weights = {
@@ -192,7 +195,7 @@ def naive(module, support, query, *, second_order, n_steps=N_STEPS):
 def query_forward(module, weights, support, query):
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if not norms:
-        return functional_call(module, weights, (query,))
+        return functional_call(copy.deepcopy(module), weights, (query,))
     # Hooks put the support's own statistics, graph and all, in place of the query's.
     inputs = {}
     handles = [
@@ -292,6 +295,19 @@ def test_first_order_differs_from_second_order():
     first = batched(module, support, query, second_order=False)[2]
     second = batched(module, support, query, second_order=True)[2]
     assert any(not torch.allclose(first[k], second[k], rtol=1e-3) for k in first)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_forward_leaves_the_module_as_it_was(name):
+    module = build(name)
+    forward = make_forward(module)
+    before = {n: (id(p), p.clone(), p.requires_grad) for n, p in module.named_parameters()}
+    rows = make_tasks(name, [3, 3]).padded()
+    weights = {n: (p.detach() + 1).expand(2, *p.shape) for n, p in module.named_parameters()}
+    forward(weights, rows.x)
+    for n, p in module.named_parameters():
+        assert before[n][0] == id(p) and before[n][2] == p.requires_grad
+        assert torch.equal(before[n][1], p)
 
 
 def test_padding_never_leaks_even_when_it_holds_infinities():

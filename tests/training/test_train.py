@@ -240,7 +240,7 @@ def test_a_few_lost_steps_do_no_harm(value):
     learner = Scripted(dict.fromkeys((0, 20, 30, 60), value))
     history = run(learner)
     assert all(np.isfinite(row["train_loss"]) for row in history)
-    assert 0 < float(learner.weight) < 1  # it went on learning
+    assert 0 < learner.weight.item() < 1  # it went on learning
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
@@ -287,7 +287,7 @@ def test_optimizers(optimizer):
         reference.zero_grad()
         (same**2).backward()
         reference.step()
-    np.testing.assert_allclose(float(learner.weight), float(same), rtol=1e-4)
+    np.testing.assert_allclose(learner.weight.item(), same.item(), rtol=1e-4)
 
 
 _OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
