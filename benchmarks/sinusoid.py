@@ -44,22 +44,22 @@ METHODS = {
         {
             "n_inner_steps": 1,
             "learn_inner_lr": False,
-            "inner_lr": 0.025,
+            "inner_lr": 0.04,
             "lr": 0.005,
             "tasks_per_batch": 50,
         },
     ),
-    "MAML, 5 steps in training": (40, {"n_inner_steps": 5, "learn_inner_lr": False}),
+    "MAML, 5 steps in training": (60, {"n_inner_steps": 5, "learn_inner_lr": False}),
     "first-order MAML, 1 step": (
-        60,
+        30,
         {"n_inner_steps": 1, "learn_inner_lr": False, "algorithm": "fomaml"},
     ),
     "learned rates (Meta-SGD), 1 step": (
-        40,
+        30,
         {"n_inner_steps": 1, "learn_inner_lr": "parameter", "lr": 1e-3},
     ),
     "learned rates, 5 steps": (
-        40,
+        30,
         {"n_inner_steps": 5, "learn_inner_lr": "parameter", "lr": 1e-3},
     ),
 }

@@ -6,11 +6,14 @@ warning that then comes names the cure.
 
 import functools
 import pickle
+import threading
+import time
 
 import joblib
 import numpy as np
 import pytest
 import sklearn
+import torch
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
@@ -379,3 +382,31 @@ def test_an_embedding_feeds_another_estimator(either):
     assert isinstance(embedded, pd.DataFrame)
     assert embedded.columns.tolist() == [f"protonetclassifier{i}" for i in range(4)]
     np.testing.assert_allclose(pipe.predict(X), Ridge().fit(embedded, y).predict(embedded))
+
+
+def test_fits_in_threads_equal_fits_alone_and_leave_the_global_generator():
+    X, y, groups = make_sinusoids(6, 8, random_state=0)
+
+    def slow(n_inputs, n_outputs):
+        time.sleep(0.2)  # long enough for the other fit to come in between
+        return torch.nn.Linear(n_inputs, n_outputs)
+
+    def fit():
+        model = skmeta.MAMLRegressor(module=slow, max_epochs=1, n_inner_steps=1, random_state=0)
+        return model.fit(X, y, groups=groups).meta_params_
+
+    alone, before, found = fit(), torch.random.get_rng_state(), [None, None]
+
+    def run(i):
+        time.sleep(0.05 * i)
+        found[i] = fit()
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert torch.equal(before, torch.random.get_rng_state())
+    for parameters in found:
+        for name, value in alone.items():
+            np.testing.assert_array_equal(parameters[name], value)

@@ -20,6 +20,7 @@ from skmeta.base._rows import (
     as_tensor,
     inference_dtype,
     resolve_device,
+    seeded_torch,
     task_rows,
 )
 from skmeta.core.learner import Learner, State
@@ -131,10 +132,7 @@ class MetaEstimator(Pickling, ABC):
         device = resolve_device(self.device)
         seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=2)
         generator = torch.Generator().manual_seed(int(seeds[0]))
-        # Modules initialise themselves, and drop out, from torch's global generator: lend them a
-        # seeded one, and leave the user's as it was.
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(int(seeds[1]))
+        with seeded_torch(int(seeds[1]), device):
             # Training is in single precision, whatever a module of the user's came in.
             learner = self._start_learner().to(device, torch.float32)
             self._train(learner, X, y, numbers, generator)
@@ -327,6 +325,8 @@ class MetaEstimator(Pickling, ABC):
             raise ValueError(f"Expected the {len(query)} query rows, got {len(X)}.")
         device, dtype = self._where()
         known = query >= 0
+        if not known.any():
+            return self._columns(self._predict_one(self.learner_.prior(), X), None)
         n_tasks = len(next(iter(self.state_.values())))
         rows, order = task_rows(X[known], None, query[known], n_tasks, device, dtype)
         with torch.no_grad():

@@ -9,7 +9,7 @@ import torch
 from sklearn.base import BaseEstimator
 
 from skmeta._version import __version__
-from skmeta.base._rows import inference_dtype, resolve_device, to_numpy, to_tensors
+from skmeta.base._rows import inference_dtype, resolve_device, seeded_torch, to_numpy, to_tensors
 from skmeta.core.learner import Learner, State
 
 
@@ -60,7 +60,7 @@ class Pickling(BaseEstimator):
         except ValueError:  # fitted on a device that this machine lacks
             device = torch.device("cpu")
         dtype = inference_dtype(device)
-        with torch.random.fork_rng(devices=[]):
+        with seeded_torch(0):
             learner = self._sibling(**self.frozen_params_)._make_learner().eval()
         learner.to(device, dtype)
         with torch.no_grad():

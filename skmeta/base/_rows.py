@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +14,8 @@ from scipy.sparse import issparse
 from torch import Tensor
 
 from skmeta.core.tasks import TaskRows
+
+_GLOBAL_GENERATOR = threading.RLock()
 
 TOO_FAR = (
     "The predictions overflowed: X, or the support that the estimator was adapted to, holds values "
@@ -64,6 +69,19 @@ def as_tensor(values: np.ndarray, device: torch.device, dtype: torch.dtype) -> T
     kind = {"i": torch.int64, "u": torch.int64, "b": torch.bool}.get(values.dtype.kind, dtype)
     # A copy, because the user's array may be read-only, and must not be written through.
     return torch.tensor(values, dtype=kind, device=device)
+
+
+@contextmanager
+def seeded_torch(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Lend out torch's global generator, seeded, and put the user's state back.
+
+    Modules initialise themselves, and drop out, from it. There is one for all threads, so fits in
+    threads take turns.
+    """
+    on_gpu = device is not None and device.type == "cuda"
+    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[device] if on_gpu else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def resolve_device(device: str) -> torch.device:

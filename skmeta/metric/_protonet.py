@@ -151,7 +151,7 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Meta
     optimizer : {"adam", "adamw", "sgd"} or callable, default="adam"
         The optimiser; a callable is called as ``optimizer(parameters, lr=lr)``.
     early_stopping : "auto" or bool, default="auto"
-        Hold out tasks (without groups: classes), stop when their loss has not fallen for ten
+        Hold out tasks (without groups: classes), stop when their loss has not fallen for twenty
         epochs, and keep the best weights. "auto" does so from ten tasks (or fifty classes) on.
     validation_fraction : float, default=0.1
         Share of tasks held out for ``early_stopping``; three at least where there are ten.

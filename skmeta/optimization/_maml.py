@@ -205,7 +205,7 @@ class MAMLRegressor(MetaRegressor):
         the support rows, at prediction too.
     algorithm : {"maml", "fomaml"}, default="maml"
         Differentiate through the inner gradients, or take them as constants (first order, faster).
-    inner_lr : float, default=0.01
+    inner_lr : float, default=0.05
         Rate of the inner steps; where learning starts, if rates are learned.
     learn_inner_lr : {False, "layer", "parameter", "step"}, default="parameter"
         Learn the inner rates too: one a layer, one a weight (Meta-SGD), or one a layer and step.
@@ -220,15 +220,15 @@ class MAMLRegressor(MetaRegressor):
         Query rows of a training episode, at most.
     tasks_per_batch : int, default=25
         Tasks in a meta-batch.
-    max_epochs : int, default=50
+    max_epochs : int, default=100
         Passes over the training tasks. An epoch has 50 meta-batches at least: few tasks come up
         more than once, with other draws.
-    lr : float, default=0.001
+    lr : float, default=0.003
         Rate of the outer optimiser.
     optimizer : {"adam", "adamw", "sgd"} or callable, default="adam"
         The outer optimiser; a callable is called as ``optimizer(parameters, lr=lr)``.
     early_stopping : "auto" or bool, default="auto"
-        Hold out tasks, stop when their loss has not fallen for ten epochs, and keep the best
+        Hold out tasks, stop when their loss has not fallen for twenty epochs, and keep the best
         weights. "auto" does so from ten tasks on.
     validation_fraction : float, default=0.1
         Share of tasks held out for ``early_stopping``; three at least where there are ten.
@@ -315,15 +315,15 @@ class MAMLRegressor(MetaRegressor):
         *,
         module: Any = None,
         algorithm: str = "maml",
-        inner_lr: float = 0.01,
+        inner_lr: float = 0.05,
         learn_inner_lr: bool | str = "parameter",
         n_inner_steps: int = 5,
         n_adapt_steps: int | None = None,
         n_support: int = 5,
         n_query: int = 30,
         tasks_per_batch: int = 25,
-        max_epochs: int = 50,
-        lr: float = 0.001,
+        max_epochs: int = 100,
+        lr: float = 0.003,
         optimizer: Any = "adam",
         early_stopping: Any = "auto",
         validation_fraction: float = 0.1,

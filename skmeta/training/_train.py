@@ -17,7 +17,7 @@ from skmeta.training._stream import EpisodeStream
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 # Epochs without a better validation loss before training stops.
-PATIENCE = 10
+PATIENCE = 20
 # Validation episodes: enough that the loss compares epochs, not draws.
 VALIDATION_EPISODES = 100
 

@@ -321,3 +321,10 @@ def test_a_foreign_classifier_with_classes_of_each_task():
     assert values.tolist() == ["b"] * 2 + ["longer"] * 4  # not cut to the length of "b"
     with pytest.raises(ValueError, match="predict_proba"):
         predict_tasks(model, X, y, groups, X, groups, method="decision_function")
+
+
+def test_only_unknown_tasks_get_the_prior():
+    X, y, groups = make_sinusoids(6, 8, random_state=0)
+    model = skmeta.MAMLRegressor(max_epochs=1, random_state=0).fit(X, y, groups=groups)
+    found = predict_tasks(model, X[:5], y[:5], [0, 0, 1, 1, 1], X[:3], [7, 8, 9])
+    np.testing.assert_allclose(found, model.predict(X[:3]), rtol=1e-12)

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import sklearn
-from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import Ridge
 from sklearn.metrics import (

@@ -8,9 +8,7 @@ import pytest
 import sklearn
 from sklearn.base import clone
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
-from sklearn.metrics import (
-    mean_squared_error,
-)
+from sklearn.metrics import mean_squared_error
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
@@ -24,12 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from skmeta import MAMLRegressor
 from skmeta.datasets import make_sinusoids
 from skmeta.model_selection import TaskScorer
-from tests.model_selection.cases import (
-    MeanRegressor,
-    quick,
-    ragged_sinusoids,
-    regressor,
-)
+from tests.model_selection.cases import MeanRegressor, quick, ragged_sinusoids, regressor
 
 
 @pytest.fixture
