@@ -222,3 +222,27 @@ def test_one_task_warns_and_is_an_ordinary_fitted_model(name):
             model = small(name, max_epochs=20).fit(X[one], y[one], groups=ids)
         assert model.adapted_ and model.n_tasks_ == 1
         assert model.score(X[one], y[one]) > 0.8
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_used_callback_takes_no_optimiser_into_the_pickle(name):
+    from skorch.callbacks import LRScheduler
+
+    X, y, groups = tasks_for(name)
+    model = small(name, callbacks=[LRScheduler("ExponentialLR", gamma=0.9)])
+    model.fit(X, y, groups=groups)
+    data = pickle.dumps(model)
+    assert b"optim" not in data.replace(b"optimizer", b"")
+    assert pickle.loads(data).callbacks is None
+    assert model.callbacks is not None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_warm_start_that_fails_leaves_the_last_fit(name):
+    X, y, groups = tasks_for(name)
+    model = small(name, warm_start=True).fit(X, y, groups=groups)
+    before = model.predict(X)
+    model.set_params(hidden_layer_sizes=(7, 7))
+    with pytest.raises(ValueError, match="warm_start"):
+        model.fit(X + 5, y[::-1], groups=groups)
+    np.testing.assert_array_equal(model.predict(X), before)

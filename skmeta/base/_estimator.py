@@ -118,6 +118,16 @@ class MetaEstimator(Pickling, ABC):
         TrainingDivergedError
             If the loss becomes NaN or infinite; the text names the step and the cure.
         """
+        before = dict(vars(self))
+        try:
+            return self._fit(X, y, groups)
+        except BaseException:
+            if getattr(self, "warm_start", False):  # what was learned stays usable
+                self.__dict__.clear()
+                self.__dict__.update(before)
+            raise
+
+    def _fit(self, X: Any, y: Any, groups: Any) -> MetaEstimator:
         self._validate_params()
         check_layer_sizes(getattr(self, "hidden_layer_sizes", ()))
         X, y = self._check_rows(X, y, reset=True)
@@ -219,7 +229,7 @@ class MetaEstimator(Pickling, ABC):
         return order[n_valid:].sort().values, order[:n_valid].sort().values
 
     def _warn_single_task(self) -> None:
-        warnings.warn(NO_GROUPS, SingleTaskWarning, stacklevel=4)
+        warnings.warn(NO_GROUPS, SingleTaskWarning, stacklevel=5)
 
     def _fit_features(self, X: np.ndarray) -> None:
         """Standardise columns for our own nets; a module of the user's gets X as it is."""

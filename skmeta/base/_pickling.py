@@ -28,7 +28,9 @@ class Pickling(BaseEstimator):
 
     # In a pickle: parameters (get_params), the meta-learned arrays with the prior, the state of the
     # task, column means and scales, classes, history, versions. Not in it: task ids, training rows,
-    # the optimiser, generators, the skorch net.
+    # the optimiser, generators, the skorch net, the callbacks of a fitted one (None).
+    # A prototype is the mean of embedded rows: under an embedding that changes nothing, that of a
+    # class with one row is that row.
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
@@ -40,6 +42,7 @@ class Pickling(BaseEstimator):
                 "prior": to_numpy(learner.prior()),
             }
             state["state_"] = to_numpy(state["state_"])
+            state["callbacks"] = None  # a used callback may hold the optimiser, or the whole net
         state["_skmeta_version"] = __version__
         return state
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 
 import torch
@@ -50,6 +51,8 @@ class TaskForward:
         self.norms = use_support_statistics(module)
         self._module = module
         self._names = _names_of_weights(module)
+        # A call swaps weights inside the one module that all adapted estimators share.
+        self._one_at_a_time = threading.RLock()
         self._vectorised = True
         self._rows_are_independent: bool | None = None  # not known before the first ragged batch
 
@@ -61,7 +64,7 @@ class TaskForward:
         ``stats=None`` measures them on ``x`` (rows under ``mask`` only).
         """
         # The flash kernel of attention has no second derivative on a CPU.
-        with sdpa_kernel(SDPBackend.MATH):
+        with self._one_at_a_time, sdpa_kernel(SDPBackend.MATH):
             if len(x) == 1:
                 return self._task_by_task(weights, x, mask, stats)
             if mask is not None and self._vectorised and self._padding_shows(weights, x, mask):

@@ -70,6 +70,7 @@ def adapt_weights(
     n_steps: int,
     *,
     second_order: bool,
+    differentiable: bool = True,
     task_weight: Tensor | None = None,
     max_norm: float | None = None,
 ) -> Weights:
@@ -92,6 +93,9 @@ def adapt_weights(
     second_order : bool
         Keep the graph of the gradients, so that the caller can differentiate through the steps;
         otherwise gradients count as constants (first-order MAML).
+    differentiable : bool, default=True
+        Whether anything will be differentiated in the start or the rates. If not, no step is
+        remembered, and memory does not grow with their number.
     task_weight : Tensor of shape (T,) or None, default=None
         What to multiply each task's mean support loss by.
     max_norm : float or None, default=None
@@ -105,11 +109,14 @@ def adapt_weights(
     layout = Layout(start)
     flat = layout.join(start).expand(len(support.x), -1)
     for step in range(n_steps):
+        if not differentiable:
+            flat = flat.detach().requires_grad_()
         gradient = _gradient(forward, layout, flat, support, loss, task_weight, second_order)
         if max_norm is not None:
             gradient = _shorten(gradient, max_norm)
         now = rate(step)
         if isinstance(now, Tensor):
+            now = now if differentiable else now.detach()
             flat = torch.addcmul(flat, gradient, now, value=-1)
         else:
             flat = torch.sub(flat, gradient, alpha=now)

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from skmeta.base import MetaClassifier
 from skmeta.base._constraints import EPISODIC, POSITIVE_INT
 from skmeta.base._module import build_module
-from skmeta.base._rows import as_tensor
+from skmeta.base._rows import TOO_FAR, as_tensor
 from skmeta.core.heads.prototypes import log_scores, prototypes
 from skmeta.core.learner import Learner, State
 from skmeta.core.tasks import Episodes, TaskRows
@@ -78,7 +78,9 @@ class ProtoNetLearner(Learner):
         )
         losses = F.cross_entropy(scores, query.y, reduction="none")
         per_task = losses.new_zeros(query.n_tasks).index_add(0, query.task_of_row, losses)
-        return (per_task / query.sizes.clamp(min=1).to(losses.device)).mean()
+        # An episode of classes with one row each has no query: it says nothing, so it counts not.
+        sizes = query.sizes.to(losses.device)
+        return (per_task / sizes.clamp(min=1)).sum() / (sizes > 0).sum().clamp(min=1)
 
     def condition(self, support: TaskRows) -> State:
         """Prototypes of T tasks; shared classes without a row keep the prior's prototype."""
@@ -322,7 +324,10 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Meta
         device, dtype = self._where()
         with torch.no_grad():
             embedded: Tensor = self.learner_.embed(as_tensor(X, device, dtype))  # type: ignore[operator]
-        return embedded.cpu().numpy()
+        values = embedded.cpu().numpy()
+        if not np.isfinite(values).all():
+            raise ValueError(TOO_FAR)
+        return values
 
     @property
     def _n_features_out(self) -> int:

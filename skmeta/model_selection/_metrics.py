@@ -84,10 +84,12 @@ class _Answers(BaseEstimator):
         self.values = values
         if classes is not None:
             self.classes_ = classes
-        setattr(self, method, self._answer)
 
-    def _answer(self, X: Any) -> np.ndarray:
-        return self.values
+        def answer(X: Any) -> np.ndarray:
+            return values
+
+        answer.__name__ = method  # older versions of scikit-learn go by the name
+        setattr(self, method, answer)
 
     def fit(self, X: Any, y: Any = None) -> _Answers:
         """Do nothing: scikit-learn only asks whether it is there."""
@@ -135,6 +137,8 @@ def score_each(
             answer, known = values[rows], classes
             if own_classes is not None and classes is not None:
                 known = own_classes[i]
+                if len(known) < 2 and method != "predict":
+                    continue  # nothing to tell apart: no metric of probabilities is defined
                 answer = _narrow(answer, method, np.searchsorted(classes, known))
             answers = _Answers(estimator, method, answer, known)
             scores[i] = _with_labels(scorer, method, known)(answers, rows, y[rows])

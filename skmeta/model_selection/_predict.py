@@ -41,7 +41,8 @@ def predict_tasks(
         Rows to predict.
     groups : array-like of shape (n_rows,)
         The task of every row to predict. A task without support rows gets the answer of the
-        un-adapted estimator, as in a mixed model.
+        un-adapted estimator, as in a mixed model. With no support row at all, ``estimator`` answers
+        as it is.
     method : {"predict", "predict_proba", "decision_function"}, default="predict"
         What to call. With task-specific classes the columns are the union of the classes, in
         sorted order; a class that a task lacks has probability 0.

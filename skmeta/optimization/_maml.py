@@ -21,7 +21,7 @@ from skmeta.core.norm import update_prior
 from skmeta.core.tasks import Episodes, TaskRows
 from skmeta.nets import mlp
 
-# The prior is the answer of all rows taken as one task; more rows than this change nothing.
+# The prior is the answer of all rows taken as one task; more rows than this change little.
 PRIOR_ROWS = 2**14
 # Longest inner gradient of a task, of a loss in standardised units: ordinary ones are shorter.
 MAX_INNER_NORM = 10.0
@@ -127,7 +127,7 @@ class MAMLLearner(Learner):
     def episode_loss(self, episodes: Episodes, generator: Generator) -> Tensor:
         """Mean query loss after adaptation (Finn et al., 2017, equation 1)."""
         support, query = episodes.support.padded(), episodes.query.padded()
-        keep_graph = self.second_order and torch.is_grad_enabled()
+        differentiable = torch.is_grad_enabled()
         with torch.enable_grad():
             weights = adapt_weights(
                 self.forward_tasks,
@@ -136,7 +136,8 @@ class MAMLLearner(Learner):
                 self.loss,
                 self._rate,
                 self.n_inner_steps,
-                second_order=keep_graph,
+                second_order=self.second_order and differentiable,
+                differentiable=differentiable,
                 **self._guards(episodes.support),
             )
         stats = None
@@ -159,6 +160,7 @@ class MAMLLearner(Learner):
                 self._rate,
                 self.n_adapt_steps,
                 second_order=False,
+                differentiable=False,
                 **self._guards(support),
             )
         state = {name: value.detach() for name, value in weights.items()}
@@ -182,10 +184,15 @@ class MAMLLearner(Learner):
         return padded.flat(outputs)
 
     def set_prior(self, rows: TaskRows) -> None:
-        """Adapt to (a fair share of) all rows as one task: the population's answer."""
-        stride = -(-len(rows.x) // PRIOR_ROWS)
+        """Adapt to all rows (a random part of very many) as one task: the population's answer."""
         assert rows.y is not None
-        super().set_prior(TaskRows.single(rows.x[::stride], rows.y[::stride]))
+        if len(rows.x) > PRIOR_ROWS:
+            # Drawn at random: every n-th row could be the first visit of every patient.
+            generator = torch.Generator().manual_seed(0)
+            chosen = torch.randperm(len(rows.x), generator=generator)[:PRIOR_ROWS]
+            chosen = chosen.to(rows.x.device)
+            rows = TaskRows.single(rows.x[chosen], rows.y[chosen])
+        super().set_prior(rows)
 
 
 class MAMLRegressor(MetaRegressor):

@@ -155,7 +155,7 @@ class EpisodicNet(NeuralNet):
         return self.optimizer_.step(closure).detach()
 
     def _tame_gradients(self) -> None:
-        """Clip the gradient, and skip a step whose gradient is not finite.
+        """Clip the gradient, and take one that is not finite as zero.
 
         Now and then a meta-batch sends an inner loop flying: without this, one such step in a
         thousand decides the fate of a run.

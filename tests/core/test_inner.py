@@ -1,6 +1,7 @@
 """Batched inner loops against the naive loop over tasks, values and meta-gradients, in float64."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -361,3 +362,42 @@ def test_an_error_of_the_module_comes_up_unchanged():
     forward = make_forward(Broken())
     with pytest.raises(ValueError, match="no such door"):
         forward({"weight": torch.zeros(2, 1)}, torch.zeros(2, 3, 2))
+
+
+def test_adapted_estimators_share_one_module_safely_in_threads():
+    module = build("layer norm")
+    forward = make_forward(module)
+    rows = make_tasks("layer norm", [200])
+    many = [
+        {n: (p.detach() + i).unsqueeze(0) for n, p in module.named_parameters()} for i in range(6)
+    ]
+    alone = [forward(weights, rows.x[None])[0] for weights in many]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda i: forward(many[i % 6], rows.x[None])[0], range(120)))
+    for i, out in enumerate(together):
+        assert torch.equal(out, alone[i % 6])
+
+
+def test_steps_that_nothing_differentiates_are_forgotten():
+    module = build("mlp")
+    forward, rows = make_forward(module), make_tasks("mlp", [4, 4]).padded()
+    start = dict(module.named_parameters())
+    found = [
+        adapt_weights(
+            forward,
+            start,
+            rows,
+            squared_error,
+            lambda step: RATE,
+            3,
+            second_order=False,
+            differentiable=kept,
+        )
+        for kept in (True, False)
+    ]
+    for name in start:
+        torch.testing.assert_close(found[0][name], found[1][name], rtol=1e-12, atol=1e-14)
+    depth, node = 0, found[1]["0.weight"].grad_fn
+    while node is not None:
+        node, depth = (node.next_functions or ((None, 0),))[0][0], depth + 1
+    assert depth < 6
