@@ -232,7 +232,7 @@ def test_a_used_callback_takes_no_optimiser_into_the_pickle(name):
     model = small(name, callbacks=[LRScheduler("ExponentialLR", gamma=0.9)])
     model.fit(X, y, groups=groups)
     data = pickle.dumps(model)
-    assert b"optim" not in data.replace(b"optimizer", b"")
+    assert b"torch" not in data and b"lr_scheduler" not in data
     assert pickle.loads(data).callbacks is None
     assert model.callbacks is not None
 
