@@ -11,7 +11,7 @@ from skmeta.core.losses import squared_error
 from skmeta.core.tasks import Episodes, TaskRows
 from skmeta.datasets import make_sinusoids
 from skmeta.nets import mlp
-from skmeta.optimization._maml import MAX_INNER_NORM, MAMLLearner
+from skmeta.optimization._learner import MAX_INNER_NORM, MAMLLearner
 
 N_STEPS = 3
 RATES = [False, "layer", "parameter", "step"]
@@ -209,3 +209,28 @@ def test_first_order_takes_other_steps_than_second_order(sinusoids):
     ]
     first, second = (f.meta_params_["module.0.weight"] for f in fits)
     assert not np.allclose(first, second, rtol=1e-4)
+
+
+def test_steps_that_fly_off_are_taken_again_shorter():
+    learner = learner_with("layer")
+    tame = rows_of([4], 0)
+    with torch.no_grad():
+        expected = learner.condition(tame)
+        learner.rates[0].mul_(40)  # far too long for any task
+    sizes = [4, 2, 6]
+    support = rows_of(sizes, 1)
+    state = learner.condition(support)
+    start = {n: p.expand(3, *p.shape) for n, p in learner.module.named_parameters()}
+    with torch.no_grad():
+        before = learner._support_losses(start, support.padded())
+        after = learner._support_losses(state, support.padded())
+    assert (after <= 2 * before + 0.01).all()
+    wild = learner._descend(support, 1.0)
+    with torch.no_grad():
+        assert (learner._support_losses(wild, support.padded()) > 2 * before + 0.01).any()
+    # A task of a batch ends up where it would alone.
+    for t in range(3):
+        alone = learner.condition(support.slice_tasks(t, t + 1))
+        for name, value in alone.items():
+            torch.testing.assert_close(state[name][t], value[0], rtol=1e-9, atol=1e-11)
+    assert expected.keys() == state.keys()
