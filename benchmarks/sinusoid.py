@@ -100,7 +100,9 @@ def maml(options, k, seed, n_epochs, train):
     seconds = time.perf_counter() - start
     X, y, groups, support = held_out(seed, k)
     found = {}
-    for n_steps in STEPS:
+    # A rate learned for one step is no rate for ten.
+    one_only = options["n_inner_steps"] == 1 and options["learn_inner_lr"]
+    for n_steps in STEPS[:1] if one_only else STEPS:
         # The meta-learned start is the same; only the number of steps at adaptation changes.
         model.learner_.n_adapt_steps = n_steps
         s = support

@@ -16,6 +16,7 @@ from skmeta.core.tasks import TaskRows
 from skmeta.exceptions import TrainingDivergedError
 from skmeta.training import _stream, train
 from skmeta.training._stream import EpisodeStream
+from skmeta.training._train import PATIENCE
 from tests.training.test_callbacks import Weights, assert_same_weights, blobs, quick, sinusoids
 
 # ---------------------------------------------------------------- the stream
@@ -161,7 +162,7 @@ def test_early_stopping_ends_a_stalled_training_with_the_best_weights():
     ).fit(**sinusoids())
     losses = [row["valid_loss"] for row in model.history_]
     best = int(np.argmin(losses))
-    assert len(losses) == model.n_iter_ == best + 11 < 60  # ten epochs of patience
+    assert len(losses) == model.n_iter_ == best + PATIENCE + 1 < 60
     assert_same_weights(model, weights.kept[best])
     episodes = weights.streams[1].X
     np.testing.assert_allclose(loss_of(model.learner_, episodes), losses[best], rtol=1e-4)
