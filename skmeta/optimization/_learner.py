@@ -73,27 +73,29 @@ class MAMLLearner(Learner):
         if not self._start():
             raise ValueError("The module has no parameter that requires a gradient: none to adapt.")
         self.learn_inner_lr = learn_inner_lr
+        self._layer_sizes = self._weights_a_layer()
         self.rates = nn.ParameterList(self._make_rates())
 
     def _start(self) -> dict[str, Tensor]:
         """The weights that adapt, and where they start."""
         return {name: p for name, p in self.module.named_parameters() if p.requires_grad}
 
-    def _layers(self) -> dict[str, list[Tensor]]:
-        """Weights by layer: the weight and the bias of a layer share a rate."""
-        layers: dict[str, list[Tensor]] = {}
+    def _weights_a_layer(self) -> list[int]:
+        """How many weights each layer has: its weight and its bias share a rate."""
+        layers: dict[str, int] = {}
         for name, p in self._start().items():
-            layers.setdefault(name.rpartition(".")[0], []).append(p)
-        return layers
+            layer = name.rpartition(".")[0]
+            layers[layer] = layers.get(layer, 0) + p.numel()
+        return list(layers.values())
 
     def _make_rates(self) -> list[Tensor]:
         """Learned rates: one vector of all weights, or one a layer (and step)."""
         if not self.learn_inner_lr:
             return []
         if self.learn_inner_lr == "parameter":
-            return [torch.full((sum(p.numel() for p in self._start().values()),), self.inner_lr)]
+            return [torch.full((sum(self._layer_sizes),), self.inner_lr)]
         n_steps = self.n_inner_steps if self.learn_inner_lr == "step" else 1
-        return [torch.full((n_steps, len(self._layers())), self.inner_lr)]
+        return [torch.full((n_steps, len(self._layer_sizes)), self.inner_lr)]
 
     def _rate(self, step: int) -> Tensor | float:
         """Rate of a step: a number, or a vector with one entry a weight."""
@@ -102,9 +104,8 @@ class MAMLLearner(Learner):
         if self.learn_inner_lr == "parameter":
             return self.rates[0]
         by_layer = self.rates[0][min(step, len(self.rates[0]) - 1)]
-        sizes = [sum(p.numel() for p in layer) for layer in self._layers().values()]
-        repeats = torch.tensor(sizes, device=by_layer.device)
-        return torch.repeat_interleave(by_layer, repeats, output_size=sum(sizes))
+        repeats = torch.tensor(self._layer_sizes, device=by_layer.device)
+        return torch.repeat_interleave(by_layer, repeats, output_size=sum(self._layer_sizes))
 
     def _guards(self, support: TaskRows) -> dict[str, Any]:
         """Keep a step from overshooting where the support is unlike those of training."""
@@ -152,7 +153,7 @@ class MAMLLearner(Learner):
         A task whose support loss the steps have made much worse takes them again, shorter.
         """
         padded = support.padded()
-        state = self._descend(support, 1.0)
+        state = self._descend(support, padded, 1.0)
         with torch.no_grad():
             start = {n: p.expand(support.n_tasks, *p.shape) for n, p in self._start().items()}
             bound = 2 * self._support_losses(start, padded) + TOLERATED_LOSS
@@ -162,7 +163,8 @@ class MAMLLearner(Learner):
                 if not bool(worse.any()):
                     break
                 tasks = torch.nonzero(worse).flatten()
-                again = self._descend(support.take_tasks(tasks.cpu()), share)
+                part = support.take_tasks(tasks.cpu())
+                again = self._descend(part, part.padded(), share)
                 state = {n: v.index_copy(0, tasks, again[n]) for n, v in state.items()}
         if self.forward_tasks.norms:
             with torch.no_grad():
@@ -171,7 +173,7 @@ class MAMLLearner(Learner):
                 state[f"norm/{i}/mean"], state[f"norm/{i}/var"] = mean, var
         return state
 
-    def _descend(self, support: TaskRows, share: float) -> State:
+    def _descend(self, support: TaskRows, padded: Padded, share: float) -> State:
         """Adapted weights, with steps of ``share`` times their length."""
         guards = self._guards(support)
         if share < 1.0:
@@ -182,7 +184,7 @@ class MAMLLearner(Learner):
             weights = adapt_weights(
                 self.forward_tasks,
                 self._start(),
-                support.padded(),
+                padded,
                 self.loss,
                 self._rate,
                 self.n_adapt_steps,

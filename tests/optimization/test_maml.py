@@ -225,7 +225,7 @@ def test_steps_that_fly_off_are_taken_again_shorter():
         before = learner._support_losses(start, support.padded())
         after = learner._support_losses(state, support.padded())
     assert (after <= 2 * before + 0.01).all()
-    wild = learner._descend(support, 1.0)
+    wild = learner._descend(support, support.padded(), 1.0)
     with torch.no_grad():
         assert (learner._support_losses(wild, support.padded()) > 2 * before + 0.01).any()
     # A task of a batch ends up where it would alone.
