@@ -3,6 +3,8 @@
 import skmeta
 
 SMALL = {
+    "HierarchicalGPRegressor": {"max_iter": 30},
+    "HierarchicalRidge": {},
     "MAMLRegressor": {"max_epochs": 5, "hidden_layer_sizes": (20,), "lr": 0.01},
     "ProtoNetClassifier": {"max_epochs": 2, "hidden_layer_sizes": (16, 16)},
 }
@@ -21,4 +23,7 @@ def estimator_names():
 
 def small(name, **changes):
     """Return a fresh instance that fits in a second."""
-    return getattr(skmeta, name)(**{**SMALL[name], "random_state": 0, **changes})
+    estimator = getattr(skmeta, name)(**{**SMALL[name], **changes})
+    if "random_state" in estimator.get_params() and "random_state" not in changes:
+        estimator.set_params(random_state=0)
+    return estimator

@@ -22,6 +22,9 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::skmeta.exceptions.SingleTaskWarning",
 )
 NAMES = estimator_names()
+# Trained episodically, with the options of gradient descent; the others are fitted in closed form.
+EPISODIC = [name for name in NAMES if "max_epochs" in small(name).get_params()]
+SEEDED = [name for name in NAMES if "random_state" in small(name).get_params()]
 
 
 def tasks_for(name):
@@ -131,6 +134,8 @@ def test_same_seed_same_model_and_no_global_state(name):
     np.testing.assert_array_equal(np_before, np.random.get_state()[1])  # noqa: NPY002
     first.adapt(X[:4], y[:4]).predict(X)
     assert torch.equal(torch_before, torch.random.get_rng_state())
+    if name not in SEEDED:
+        return
     other = small(name, random_state=1).fit(X, y, groups=groups)
     assert any(
         (a != b).any()
@@ -146,11 +151,12 @@ def test_set_params_after_fit_has_no_effect_before_the_next_fit(name, fitted):
     for key, value in model.get_params(deep=False).items():
         if isinstance(value, int | float) and not isinstance(value, bool) and value:
             model.set_params(**{key: value * 2})
-    model.set_params(hidden_layer_sizes=(3,))
+    if name in EPISODIC:
+        model.set_params(hidden_layer_sizes=(3,))
     np.testing.assert_array_equal(before, model.adapt(X[:6], y[:6]).predict(X))
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(before, again.adapt(X[:6], y[:6]).predict(X))
-    assert again.hidden_layer_sizes == (3,)
+    assert again.get_params() == model.get_params()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -210,21 +216,26 @@ def test_fitted_attributes_end_in_an_underscore(name, fitted):
     ):
         assert hasattr(model, attribute)
     assert model.n_tasks_ == 12
-    assert model.n_iter_ == len(model.history_) == model.max_epochs
+    assert model.n_iter_ == len(model.history_) > 0
+    if name in EPISODIC:
+        assert model.n_iter_ == model.max_epochs
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_task_warns_and_is_an_ordinary_fitted_model(name):
     X, y, groups = tasks_for(name)
     one = groups == groups[0]
+    if not is_classifier(small(name)):
+        y = 2 * X[:, 0] + 0.1 * y  # within the reach of a line
+    longer = {"max_epochs": 20} if name in EPISODIC else {}
     for ids in (None, groups[one]):
         with pytest.warns(SingleTaskWarning, match="enable_metadata_routing"):
-            model = small(name, max_epochs=20).fit(X[one], y[one], groups=ids)
+            model = small(name, **longer).fit(X[one], y[one], groups=ids)
         assert model.adapted_ and model.n_tasks_ == 1
         assert model.score(X[one], y[one]) > 0.8
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EPISODIC)
 def test_a_used_callback_takes_no_optimiser_into_the_pickle(name):
     from skorch.callbacks import LRScheduler
 
@@ -237,7 +248,7 @@ def test_a_used_callback_takes_no_optimiser_into_the_pickle(name):
     assert model.callbacks is not None
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EPISODIC)
 def test_a_warm_start_that_fails_leaves_the_last_fit(name):
     X, y, groups = tasks_for(name)
     model = small(name, warm_start=True).fit(X, y, groups=groups)

@@ -4,6 +4,15 @@ from skmeta.base._adapt import adapt
 from skmeta.base._classifier import MetaClassifier
 from skmeta.base._estimator import MetaEstimator
 from skmeta.base._frames import split_task_column
+from skmeta.base._marginal import MarginalEstimator, SpreadRegressor
 from skmeta.base._regressor import MetaRegressor
 
-__all__ = ["MetaClassifier", "MetaEstimator", "MetaRegressor", "adapt", "split_task_column"]
+__all__ = [
+    "MarginalEstimator",
+    "MetaClassifier",
+    "MetaEstimator",
+    "MetaRegressor",
+    "SpreadRegressor",
+    "adapt",
+    "split_task_column",
+]

@@ -141,8 +141,8 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
             self.n_query,
         )
 
-    def _outputs(self, X: Any) -> np.ndarray:
-        outputs = super()._outputs(X)
+    def _outputs(self, X: Any, verb: str = "predict") -> np.ndarray:
+        outputs = super()._outputs(X, verb)
         if (outputs < NEVER).any():  # a class that the task lacks would win
             raise ValueError(TOO_FAR)
         return outputs

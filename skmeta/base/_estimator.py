@@ -46,6 +46,7 @@ class MetaEstimator(Pickling, ABC):
     # A class default, so that users never have to call set_fit_request.
     __metadata_request__fit: ClassVar[dict] = {"groups": True}
     _parameter_constraints: ClassVar[dict[str, list]]
+    _training_dtype: ClassVar[torch.dtype] = torch.float32
 
     # ---------------------------------------------------------------- what a method provides
 
@@ -144,11 +145,11 @@ class MetaEstimator(Pickling, ABC):
         seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=2)
         generator = torch.Generator().manual_seed(int(seeds[0]))
         with seeded_torch(int(seeds[1]), device):
-            # Training is in single precision, whatever a module of the user's came in.
-            learner = self._start_learner().to(device, torch.float32)
+            # In one precision, whatever a module of the user's came in.
+            learner = self._start_learner().to(device, self._training_dtype)
             self._train(learner, X, y, numbers, generator)
 
-        dtype = inference_dtype(device)
+        dtype = self._inference_dtype(device)
         learner = learner.eval().to(dtype)
         rows, _ = task_rows(X, y, numbers, n_tasks, device, dtype)
         learner.set_prior(rows)
@@ -201,6 +202,9 @@ class MetaEstimator(Pickling, ABC):
             verbose=self.verbose,
         )
         self.n_iter_ = len(self.history_)
+
+    def _inference_dtype(self, device: torch.device) -> torch.dtype:
+        return inference_dtype(device)
 
     _no_episode = "Every task has a single row: an episode needs a support and a query row."
 
@@ -310,44 +314,45 @@ class MetaEstimator(Pickling, ABC):
 
     # ---------------------------------------------------------------- predict
 
-    def _outputs(self, X: Any) -> np.ndarray:
-        """Outputs of the learner for rows to predict: (n_rows, n_outputs)."""
+    def _outputs(self, X: Any, verb: str = "predict") -> np.ndarray:
+        """What a verb of the learner says of rows to predict: (n_rows, n_outputs)."""
         check_is_fitted(self)
         X = self._scaled(validate_data(self, X, reset=False, dtype=np.float64))
         if self._query_tasks is None:
-            outputs = self._predict_one(self.state_, X)
+            outputs = self._predict_one(self.state_, X, verb)
         else:
-            outputs = self._predict_many(X, self._query_tasks)
+            outputs = self._predict_many(X, self._query_tasks, verb)
         if not np.isfinite(outputs).all():
             raise ValueError(TOO_FAR)
         return outputs
 
-    def _predict_one(self, state: State, X: np.ndarray) -> np.ndarray:
+    def _predict_one(self, state: State, X: np.ndarray, verb: str) -> np.ndarray:
         device, dtype = self._where()
         parts = []
         with torch.no_grad():
             for start in range(0, len(X), PREDICT_ROWS):
                 rows = as_tensor(X[start : start + PREDICT_ROWS], device, dtype)
-                parts.append(self.learner_.predict(state, TaskRows.single(rows)).cpu().numpy())
+                outputs = getattr(self.learner_, verb)(state, TaskRows.single(rows))
+                parts.append(outputs.cpu().numpy())
         return np.concatenate(parts).astype(np.float64, copy=False)
 
-    def _predict_many(self, X: np.ndarray, query: np.ndarray) -> np.ndarray:
+    def _predict_many(self, X: np.ndarray, query: np.ndarray, verb: str) -> np.ndarray:
         if len(X) != len(query):
             raise ValueError(f"Expected the {len(query)} query rows, got {len(X)}.")
         device, dtype = self._where()
         known = query >= 0
         if not known.any():
-            return self._columns(self._predict_one(self.learner_.prior(), X), None)
+            return self._columns(self._predict_one(self.learner_.prior(), X, verb), None)
         n_tasks = len(next(iter(self.state_.values())))
         rows, order = task_rows(X[known], None, query[known], n_tasks, device, dtype)
         with torch.no_grad():
-            sorted_outputs = self.learner_.predict_tasks(self.state_, rows).cpu().numpy()
+            sorted_outputs = self.learner_.predict_tasks(self.state_, rows, verb).cpu().numpy()
         outputs = np.empty_like(sorted_outputs)
         outputs[order] = sorted_outputs
         adapted = self._columns(outputs, query[known])
         if known.all():
             return adapted
-        prior = self._columns(self._predict_one(self.learner_.prior(), X[~known]), None)
+        prior = self._columns(self._predict_one(self.learner_.prior(), X[~known], verb), None)
         joined = np.empty((len(known), adapted.shape[1]))
         joined[known], joined[~known] = adapted, prior
         return joined

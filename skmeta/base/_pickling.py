@@ -9,7 +9,7 @@ import torch
 from sklearn.base import BaseEstimator
 
 from skmeta._version import __version__
-from skmeta.base._rows import inference_dtype, resolve_device, seeded_torch, to_numpy, to_tensors
+from skmeta.base._rows import resolve_device, seeded_torch, to_numpy, to_tensors
 from skmeta.core.learner import Learner, State
 
 
@@ -19,6 +19,9 @@ class Pickling(BaseEstimator):
     learner_: Learner
     state_: State
     frozen_params_: dict[str, Any]
+
+    def _inference_dtype(self, device: torch.device) -> torch.dtype:
+        raise NotImplementedError
 
     def _sibling(self, **changes: Any) -> Any:
         """Return an estimator that shares everything with ``self`` but the changes."""
@@ -59,10 +62,10 @@ class Pickling(BaseEstimator):
         if stored is None:
             return
         try:
-            device = resolve_device(self.frozen_params_["device"])
+            device = resolve_device(self.frozen_params_.get("device", "cpu"))
         except ValueError:  # fitted on a device that this machine lacks
             device = torch.device("cpu")
-        dtype = inference_dtype(device)
+        dtype = self._inference_dtype(device)
         with seeded_torch(0):
             learner = self._sibling(**self.frozen_params_)._make_learner().eval()
         learner.to(device, dtype)

@@ -73,6 +73,7 @@ def adapt_weights(
     differentiable: bool = True,
     task_weight: Tensor | None = None,
     max_norm: float | None = None,
+    n_retries: int = 0,
 ) -> Weights:
     """Take ``n_steps`` of gradient descent on each task's mean support loss.
 
@@ -100,6 +101,10 @@ def adapt_weights(
         What to multiply each task's mean support loss by.
     max_norm : float or None, default=None
         Longest gradient of a task; a longer one is shortened to it.
+    n_retries : int, default=0
+        A step that raises a task's support loss is tried again at a quarter of its length, and so
+        are the later steps of that task; after ``n_retries`` the step is left out. Only where
+        nothing is differentiable.
 
     Returns
     -------
@@ -108,6 +113,7 @@ def adapt_weights(
     """
     layout = Layout(start)
     flat = layout.join(start).expand(len(support.x), -1)
+    length = flat.new_ones(len(flat), 1)
     for step in range(n_steps):
         if not differentiable:
             flat = flat.detach().requires_grad_()
@@ -117,10 +123,37 @@ def adapt_weights(
         now = rate(step)
         if isinstance(now, Tensor):
             now = now if differentiable else now.detach()
+        if n_retries:
+            flat, length = _backtrack(
+                lambda at: task_losses(
+                    loss, forward(layout.split(at), support.x, support.mask)[0], support
+                ),
+                flat,
+                gradient * now,
+                length,
+                n_retries,
+            )
+        elif isinstance(now, Tensor):
             flat = torch.addcmul(flat, gradient, now, value=-1)
         else:
             flat = torch.sub(flat, gradient, alpha=now)
     return layout.split(flat)
+
+
+def _backtrack(
+    losses: Callable[[Tensor], Tensor], flat: Tensor, step: Tensor, length: Tensor, n_retries: int
+) -> tuple[Tensor, Tensor]:
+    """Take a step as long as lowers each task's loss: the new place, and the length it took."""
+    with torch.no_grad():
+        before = losses(flat)
+        for _ in range(n_retries):
+            new = flat - length * step
+            # Not "larger than": a loss that is NaN is worse, too.
+            worse = ~(losses(new) <= before)
+            if not bool(worse.any()):
+                break
+            length = torch.where(worse[:, None], length / 4, length)
+        return torch.where(worse[:, None], flat, new), length
 
 
 def _gradient(

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
 
 from skmeta.core.tasks import Episodes, TaskRows
 
@@ -56,10 +57,14 @@ class Learner(nn.Module, ABC):
         """:meth:`condition` for any number of tasks of any sizes, in padded batches."""
         return _in_batches(support, self.max_tasks, self.condition)
 
-    def predict_tasks(self, state: State, query: TaskRows) -> Tensor:
-        """:meth:`predict` for any number of tasks of any sizes, in padded batches."""
+    def predict_tasks(self, state: State, query: TaskRows, verb: str = "predict") -> Tensor:
+        """:meth:`predict` for any number of tasks of any sizes, in padded batches.
+
+        ``verb`` may name another method with the same signature.
+        """
+        predict = getattr(self, verb)
         if query.n_tasks == 1:
-            return self.predict(state, query)
+            return predict(state, query)
         outputs = None
         row = torch.arange(len(query.x), device=query.x.device)
         numbered = TaskRows(query.x, row, query.offsets)
@@ -68,12 +73,32 @@ class Learner(nn.Module, ABC):
             if len(batch.x) == 0:
                 continue
             part = {name: value[tasks.to(value.device)] for name, value in state.items()}
-            values = self.predict(part, TaskRows(batch.x, None, batch.offsets))
+            values = predict(part, TaskRows(batch.x, None, batch.offsets))
             if outputs is None:
                 outputs = values.new_empty(len(query.x), *values.shape[1:])
             outputs[batch.y] = values
         assert outputs is not None  # the estimators never ask for zero rows
         return outputs
+
+
+class MarginalLearner(Learner):
+    """A learner fitted to all rows at once by marginal likelihood, with a spread."""
+
+    @abstractmethod
+    def fit_tasks(self, rows: TaskRows, generator: Generator) -> list[dict]:
+        """Fit the parameters; one record an iteration."""
+
+    @abstractmethod
+    def merge(self, state: State, more: State) -> State:
+        """The state after the rows of both states."""
+
+    @abstractmethod
+    def predict_variance(self, state: State, query: TaskRows) -> Tensor:
+        """Variance of a new observation at the rows of T tasks, shape (n_rows, n_outputs)."""
+
+    def episode_loss(self, episodes: Episodes, generator: Generator) -> Tensor:
+        """Refuse: there is nothing to train in episodes."""
+        raise NotImplementedError("There are no episodes here: fit_tasks takes all rows at once.")
 
 
 def _in_batches(support: TaskRows, max_tasks: int, condition) -> State:
@@ -84,6 +109,16 @@ def _in_batches(support: TaskRows, max_tasks: int, condition) -> State:
     states = [condition(support.take_tasks(tasks)) for tasks in batches]
     back = torch.argsort(torch.cat(batches))
     return {
-        name: torch.cat([state[name] for state in states])[back.to(states[0][name].device)]
+        name: _join([state[name] for state in states])[back.to(states[0][name].device)]
         for name in states[0]
     }
+
+
+def _join(parts: list[Tensor]) -> Tensor:
+    """Put tasks below one another; those whose second axis is shorter are padded with zeros."""
+    if parts[0].ndim > 1:
+        widest = max(part.shape[1] for part in parts)
+        missing = [widest - part.shape[1] for part in parts]
+        behind = [0, 0] * (parts[0].ndim - 2)
+        parts = [F.pad(p, (*behind, 0, m)) for p, m in zip(parts, missing, strict=True)]
+    return torch.cat(parts)

@@ -20,9 +20,9 @@ PRIOR_ROWS = 2**14
 MAX_INNER_NORM = 10.0
 # Learned rates suit the training tasks; on a task unlike them the steps may fly off. Adaptation
 # that leaves the support loss above twice its start (plus this, in units of the variance of y) is
-# undone and taken again with shorter steps; the last resort is the start itself.
+# undone and taken again, each step as long as lowers the loss.
 TOLERATED_LOSS = 0.01
-SHORTER_STEPS = (0.25, 0.0625, 0.0)
+N_RETRIES = 5
 
 
 class MAMLLearner(Learner):
@@ -153,18 +153,16 @@ class MAMLLearner(Learner):
         A task whose support loss the steps have made much worse takes them again, shorter.
         """
         padded = support.padded()
-        state = self._descend(support, padded, 1.0)
+        state = self._descend(support, padded)
         with torch.no_grad():
             start = {n: p.expand(support.n_tasks, *p.shape) for n, p in self._start().items()}
             bound = 2 * self._support_losses(start, padded) + TOLERATED_LOSS
-            for share in SHORTER_STEPS:
-                # Not "larger than": a loss that is NaN is worse, too.
-                worse = ~(self._support_losses(state, padded) <= bound)
-                if not bool(worse.any()):
-                    break
+            # Not "larger than": a loss that is NaN is worse, too.
+            worse = ~(self._support_losses(state, padded) <= bound)
+            if bool(worse.any()):
                 tasks = torch.nonzero(worse).flatten()
                 part = support.take_tasks(tasks.cpu())
-                again = self._descend(part, part.padded(), share)
+                again = self._descend(part, part.padded(), n_retries=N_RETRIES)
                 state = {n: v.index_copy(0, tasks, again[n]) for n, v in state.items()}
         if self.forward_tasks.norms:
             with torch.no_grad():
@@ -173,13 +171,8 @@ class MAMLLearner(Learner):
                 state[f"norm/{i}/mean"], state[f"norm/{i}/var"] = mean, var
         return state
 
-    def _descend(self, support: TaskRows, padded: Padded, share: float) -> State:
-        """Adapted weights, with steps of ``share`` times their length."""
-        guards = self._guards(support)
-        if share < 1.0:
-            ones = support.x.new_ones(support.n_tasks)
-            weight = guards["task_weight"]
-            guards["task_weight"] = share * (ones if weight is None else weight)
+    def _descend(self, support: TaskRows, padded: Padded, n_retries: int = 0) -> State:
+        """Adapted weights; steps that raise the support loss are retried ``n_retries`` times."""
         with torch.enable_grad():
             weights = adapt_weights(
                 self.forward_tasks,
@@ -190,7 +183,8 @@ class MAMLLearner(Learner):
                 self.n_adapt_steps,
                 second_order=False,
                 differentiable=False,
-                **guards,
+                n_retries=n_retries,
+                **self._guards(support),
             )
         return {name: value.detach() for name, value in weights.items()}
 

@@ -1,0 +1,1 @@
+"""Learners whose adaptation has a closed form."""

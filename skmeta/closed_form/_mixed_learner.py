@@ -1,0 +1,250 @@
+"""The learner behind HierarchicalRidge: a linear mixed model, one an output."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Generator, Tensor, nn
+
+from skmeta.core.learner import MarginalLearner, State
+from skmeta.core.mixed import (
+    Moments,
+    mixed_model,
+    moments,
+    posterior_factor,
+    posterior_mean,
+    posterior_variance,
+    unknown_directions,
+    with_constant,
+)
+from skmeta.core.tasks import TaskRows
+
+# Standard deviations between tasks, in units of the noise's, where the search starts.
+FIRST_SPREAD = 0.5
+# A flat prior on the mean asks for so many tasks a coefficient, free covariances for so many.
+TASKS_FOR_A_FLAT_PRIOR = 8
+TASKS_FOR_COVARIANCES = 5
+# Up to so many coefficients their covariances are free where there are tasks enough; beyond, they
+# have to earn their number.
+FEW_COEFFICIENTS = 3
+LOG_ALPHA_BOUNDS = (-12.0, 20.0)
+
+
+class MixedLearner(MarginalLearner):
+    """Linear mixed model with all coefficients varying between tasks.
+
+    The state is a task's moments and its coefficients: no rows.
+
+    Parameters
+    ----------
+    n_features, n_outputs : int
+        Columns of X and y.
+    covariance : {"auto", "full", "diag", "isotropic", "low_rank"}
+        Form of the between-task covariance.
+    rank : int
+        Of the low-rank form.
+    mean_prior : {"auto", "flat", "ridge"}
+        Prior of the mean coefficients.
+    restricted : bool
+        REML, or ML.
+    max_iter : int
+        Steps of the optimiser, an output and form.
+    """
+
+    mean: Tensor
+    root: Tensor
+    between: Tensor
+    noise: Tensor
+
+    def __init__(
+        self,
+        n_features: int,
+        n_outputs: int,
+        *,
+        covariance: str,
+        rank: int,
+        mean_prior: str,
+        restricted: bool,
+        max_iter: int,
+    ) -> None:
+        super().__init__()
+        p = n_features + 1
+        shapes = {
+            "mean": (n_outputs, p),
+            "root": (n_outputs, p, p),
+            "between": (n_outputs, p, p),
+            "noise": (n_outputs,),
+        }
+        for name, shape in shapes.items():
+            self.register_parameter(name, nn.Parameter(torch.zeros(shape), requires_grad=False))
+        self.covariance = covariance
+        self.rank = rank
+        self.mean_prior = mean_prior
+        self.restricted = restricted
+        self.max_iter = max_iter
+
+    # ---------------------------------------------------------------- fit
+
+    def fit_tasks(self, rows: TaskRows, generator: Generator) -> list[dict]:
+        """Maximise the (restricted) likelihood of every output."""
+        sums = moments(rows)
+        history: list[dict] = []
+        for output in range(self.mean.shape[0]):
+            self._fit_output(sums, output, history)
+        return history
+
+    def _fit_output(self, sums: Moments, output: int, history: list[dict]) -> None:
+        n_tasks, p = sums.gram.shape[:2]
+        ridge = unknown_directions(sums.gram.sum(0))
+        many = n_tasks >= TASKS_FOR_A_FLAT_PRIOR * p
+        flat = self.mean_prior == "flat" or (self.mean_prior == "auto" and many)
+        best = None
+        for form in self._forms(n_tasks, p):
+            shape = _Form(form, p, min(self.rank, p))
+            found = self._minimise(shape, sums, output, flat, ridge, history)
+            if best is None or found[0] < best[0]:
+                best = found
+        assert best is not None
+        _, factor, fit = best
+        between = fit.noise * factor @ factor.T
+        # A new task varies about a mean that is itself known only so well.
+        prior = between + fit.noise * torch.linalg.inv(fit.precision)
+        with torch.no_grad():
+            self.mean[output] = fit.mean
+            self.between[output] = between
+            self.root[output] = torch.linalg.cholesky(prior)
+            self.noise[output] = fit.noise
+
+    def _forms(self, n_tasks: int, p: int) -> list[str]:
+        """Forms of the covariance to compare."""
+        if n_tasks == 1:
+            return ["none"]  # nothing can be said of what varies between tasks
+        if self.covariance != "auto":
+            return [self.covariance]
+        if n_tasks < TASKS_FOR_COVARIANCES * p:
+            return ["isotropic", "diag"]
+        return ["full"] if p <= FEW_COEFFICIENTS else ["isotropic", "diag", "full"]
+
+    def _minimise(self, form, sums, output, flat, ridge, history):
+        """Penalised deviance, factor and fit at the optimum of one form of the covariance."""
+        like = sums.gram
+        start = np.concatenate([form.start(), [] if flat else [0.0]])
+        bounds = [(None, None)] * form.size + ([] if flat else [LOG_ALPHA_BOUNDS])
+
+        def model(theta: Tensor):
+            log_alpha = None if flat else theta[-1]
+            return mixed_model(
+                form.factor(theta[: form.size]), log_alpha, like, sums.cross[..., output],
+                sums.square[:, output], sums.n_rows, ridge, restricted=self.restricted,
+            )  # fmt: skip
+
+        def objective(values):
+            theta = torch.tensor(values, dtype=like.dtype, device=like.device, requires_grad=True)
+            with torch.enable_grad():
+                deviance = model(theta).deviance
+                (slope,) = torch.autograd.grad(deviance, theta)
+            return deviance.item() / sums.n_rows, slope.cpu().numpy() / sums.n_rows
+
+        values = start
+        if len(start):
+            losses: list[float] = []
+            found = minimize(
+                objective, start, jac=True, method="L-BFGS-B", bounds=bounds,
+                options={"maxiter": self.max_iter, "ftol": 1e-13, "gtol": 1e-8},
+                callback=lambda intermediate_result: losses.append(intermediate_result.fun),
+            )  # fmt: skip
+            values = found.x
+            history += [
+                {"epoch": len(history) + i + 1, "train_loss": v} for i, v in enumerate(losses)
+            ]
+        theta = torch.tensor(values, dtype=like.dtype, device=like.device)
+        fit = model(theta)
+        # Schwarz's criterion: a task is an observation of the covariance.
+        penalty = form.size * np.log(len(like))
+        return float(fit.deviance) + penalty, form.factor(theta[: form.size]), fit
+
+    # ---------------------------------------------------------------- adapt and predict
+
+    @property
+    def max_tasks(self) -> int:
+        """Tasks at a time: each has a matrix of its own."""
+        return min(4096, max(1, 2**22 // self.root.numel()))
+
+    def condition(self, support: TaskRows) -> State:
+        """Coefficients of T tasks."""
+        sums = moments(support)
+        return self._state(sums.gram, sums.cross)
+
+    def _state(self, gram: Tensor, cross: Tensor) -> State:
+        coef = posterior_mean(gram, cross, self.mean, self.root, self.noise)
+        return {"gram": gram, "cross": cross, "coef": coef}
+
+    def merge(self, state: State, more: State) -> State:
+        """Moments add up."""
+        return self._state(state["gram"] + more["gram"], state["cross"] + more["cross"])
+
+    def predict(self, state: State, query: TaskRows) -> Tensor:
+        """Expected targets."""
+        padded = query.padded()
+        return padded.flat(with_constant(padded.x) @ state["coef"])
+
+    def predict_variance(self, state: State, query: TaskRows) -> Tensor:
+        """Variance of new observations."""
+        padded = query.padded()
+        z = with_constant(padded.x)
+        known = posterior_variance(z, state["gram"], self.root, self.noise)
+        return padded.flat(known + self.noise)
+
+    def set_prior(self, rows: TaskRows) -> None:
+        """No rows: those of the training tasks are in the mean already."""
+        _, p = self.mean.shape
+        gram = self.mean.new_zeros(1, p, p)
+        self._prior = self._state(gram, gram.new_zeros(1, p, self.mean.shape[0]))
+
+    def effects(self, rows: TaskRows) -> tuple[Tensor, Tensor]:
+        """Deviation of T tasks from the mean, (T, p, O), and its covariance, (T, O, p, p)."""
+        sums = moments(rows)
+        values, vectors = torch.linalg.eigh(self.between)
+        root = vectors * values.clamp(min=0).sqrt().unsqueeze(1)
+        coef = posterior_mean(sums.gram, sums.cross, self.mean, root, self.noise)
+        chol = posterior_factor(sums.gram, root, self.noise)
+        half = torch.linalg.solve_triangular(chol, root.mT.expand_as(chol), upper=False)
+        return coef - self.mean.T, half.mT @ half
+
+
+class _Form:
+    """How a vector of numbers makes a root (p, r) of the between-task covariance."""
+
+    def __init__(self, name: str, p: int, rank: int) -> None:
+        self.name, self.p, self.rank = name, p, rank
+        self.size = {
+            "none": 0,
+            "isotropic": min(2, p),
+            "diag": p,
+            "full": p * (p + 1) // 2,
+            "low_rank": p * rank,
+        }[name]
+
+    def start(self) -> np.ndarray:
+        if self.name == "full":
+            return (FIRST_SPREAD * np.eye(self.p))[np.tril_indices(self.p)]
+        if self.name == "low_rank":
+            # Not a column of zeros: its gradient would be zero, too.
+            rng = np.random.default_rng(0)
+            first = rng.normal(size=(self.p, self.rank)) / np.sqrt(self.p)
+            first[0, 0] = 1.0
+            return (FIRST_SPREAD * first).ravel()
+        return np.full(self.size, FIRST_SPREAD)
+
+    def factor(self, theta: Tensor) -> Tensor:
+        if self.name == "none":
+            return theta.new_zeros(self.p, 1)
+        if self.name == "full":
+            rows, columns = torch.tril_indices(self.p, self.p, device=theta.device)
+            return theta.new_zeros(self.p, self.p).index_put((rows, columns), theta)
+        if self.name == "low_rank":
+            return theta.reshape(self.p, self.rank)
+        if self.name == "isotropic":
+            theta = torch.cat([theta[:1], theta[1:].expand(self.p - 1)])
+        return torch.diag(theta)
