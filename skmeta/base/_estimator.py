@@ -24,7 +24,7 @@ from skmeta.base._rows import (
     task_rows,
 )
 from skmeta.core.learner import Learner, State
-from skmeta.core.numerics import location_and_scale
+from skmeta.core.numerics import draw_in_tails, location_and_scale
 from skmeta.core.sampling import Sampler
 from skmeta.core.tasks import TaskRows
 from skmeta.exceptions import SingleTaskWarning
@@ -47,6 +47,7 @@ class MetaEstimator(Pickling, ABC):
     __metadata_request__fit: ClassVar[dict] = {"groups": True}
     _parameter_constraints: ClassVar[dict[str, list]]
     _training_dtype: ClassVar[torch.dtype] = torch.float32
+    _draws_in_tails: ClassVar[bool] = False
 
     # ---------------------------------------------------------------- what a method provides
 
@@ -138,8 +139,7 @@ class MetaEstimator(Pickling, ABC):
             self.__dict__.pop("learner_", None)  # a fit that fails must not leave half of two fits
         self._fit_targets(y, numbers, n_tasks, groups is not None)
         y = self._encode(y, numbers, n_tasks)
-        self._fit_features(X)
-        X = self._scaled(X)
+        X = self._fit_features(X, y, numbers)
 
         device = resolve_device(self.device)
         seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=2)
@@ -236,16 +236,18 @@ class MetaEstimator(Pickling, ABC):
     def _warn_single_task(self) -> None:
         warnings.warn(NO_GROUPS, SingleTaskWarning, stacklevel=5)
 
-    def _fit_features(self, X: np.ndarray) -> None:
+    def _fit_features(self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         """Standardise columns for our own nets; a module of the user's gets X as it is."""
         if self.module is None:
             self.x_mean_, self.x_scale_ = location_and_scale(X)
         else:
             self.x_mean_, self.x_scale_ = np.zeros(1), np.ones(1)
+        return self._scaled(X)
 
     def _scaled(self, X: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):  # what overflows is refused where it comes out
-            return (X - self.x_mean_) / self.x_scale_
+            scaled = (X - self.x_mean_) / self.x_scale_
+        return draw_in_tails(scaled) if self._draws_in_tails and self.module is None else scaled
 
     # ---------------------------------------------------------------- adapt
 

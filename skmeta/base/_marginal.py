@@ -9,9 +9,11 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from skmeta.base._estimator import MetaEstimator
+from skmeta.base._feature import out_of_task
 from skmeta.base._regressor import MetaRegressor
 from skmeta.base._rows import TOO_FAR, task_rows
 from skmeta.core.learner import MarginalLearner
+from skmeta.core.numerics import location_and_scale
 
 
 class MarginalEstimator(MetaEstimator):
@@ -79,7 +81,35 @@ class MarginalEstimator(MetaEstimator):
 
 
 class SpreadRegressor(MarginalEstimator, MetaRegressor):
-    """Base of regressors that know how sure they are."""
+    """Base of regressors that know how sure they are, and may lean on an ordinary one."""
+
+    feature_regressor: Any = None
+
+    def _fit_features(self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        self.feature_regressors_: list[Any] = []
+        if self.feature_regressor is None:
+            return super()._fit_features(X, y, numbers)
+        # Handed over where somebody has fitted them already, for the same rows.
+        found = self.__dict__.pop("_out_of_task", None)
+        if found is None:
+            targets = y * self.y_scale_ + self.y_mean_
+            found = out_of_task(self.feature_regressor, X, targets, numbers)
+        self.feature_regressors_, column = found
+        design = np.column_stack([X, column])
+        self.x_mean_, self.x_scale_ = location_and_scale(design)
+        return (design - self.x_mean_) / self.x_scale_
+
+    def _scaled(self, X: np.ndarray) -> np.ndarray:
+        predicted = [model.predict(X) for model in self.feature_regressors_]
+        return super()._scaled(np.column_stack([X, *predicted]) if predicted else X)
+
+    def _column_names(self) -> list[str]:
+        """Names of the columns of the design."""
+        names = list(getattr(self, "feature_names_in_", []))
+        names = names or [f"x{i}" for i in range(self.n_features_in_)]
+        if len(self.feature_regressors_) == 1:
+            return [*names, "feature_regressor"]
+        return [*names, *(f"feature_regressor{i}" for i in range(len(self.feature_regressors_)))]
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict targets: of the task adapted to, or of the population before ``adapt``.

@@ -13,11 +13,14 @@ from skmeta.core.gp import (
     JITTER,
     Evidence,
     Hyper,
+    Parts,
     add,
+    bound_and_slopes,
     evidence,
-    negative_bound,
+    parts_of,
     rbf_kernel,
     shared_features,
+    solve,
     task_kernel,
     task_variance,
     weights_posterior,
@@ -124,12 +127,10 @@ class GPLearner(MarginalLearner):
                     log_hyper[SCALARS.index(name)] = -60.0
                 log_hyper[len(SCALARS) : len(SCALARS) + self.n_features] = -60.0
             h = self._unpack(log_hyper)
-            found = [self._evidence(h, part, many) for part in self._batches(own, generator)]
             with torch.no_grad():
+                total = functools.reduce(add, self._evidence(h, own, many, generator))
                 self.log_hyper[output] = log_hyper
-                self.mean[output], self.root[output] = weights_posterior(
-                    functools.reduce(add, found)
-                )
+                self.mean[output], self.root[output] = weights_posterior(total)
         return history
 
     def _maximise(self, rows: TaskRows, generator: Generator, history: list[dict]) -> Tensor:
@@ -146,14 +147,13 @@ class GPLearner(MarginalLearner):
             batches = whole if whole is not None else self._batches(part, generator)
             with torch.enable_grad():
                 h = self._unpack(values)
-                found = [self._evidence(h, batch, rows.n_tasks > 1) for batch in batches]
-                n_rows = weight * len(part.x)
-                bound = negative_bound(functools.reduce(add, found), n_rows, weight)
+                parts = [self._parts(h, batch, rows.n_tasks > 1) for batch in batches]
+                bound, surrogate = bound_and_slopes(parts, weight)
                 prior = ((values - first) / PRIOR_WIDTH).square().sum() / 2
-                loss = (bound + prior) / n_rows
+                n_rows = weight * len(part.x)
                 optimizer.zero_grad()
-                loss.backward()
-            value = float(loss.detach())
+                ((surrogate + prior) / n_rows).backward()
+            value = float(bound + prior.detach()) / n_rows
             if not math.isfinite(value):
                 raise TrainingDivergedError(
                     f"The marginal likelihood became {value} at step {step + 1}. Lower lr, and "
@@ -164,9 +164,19 @@ class GPLearner(MarginalLearner):
             schedule.step()
         return values.detach()
 
-    def _evidence(self, h: Hyper, rows: Padded, own_part: bool) -> Evidence:
+    def _parts(self, h: Hyper, rows: Padded, own_part: bool) -> tuple[Parts, Tensor, int]:
         assert rows.y is not None
-        return evidence(h, rows.x, rows.y, rows.mask, self.inducing, own_part=own_part)
+        parts = parts_of(h, rows.x, rows.mask, self.inducing, own_part=own_part)
+        if rows.mask is None:
+            return parts, rows.y, rows.y.numel()
+        return parts, rows.y * rows.mask, int(rows.mask.sum())
+
+    def _evidence(
+        self, h: Hyper, rows: TaskRows, own_part: bool, generator: Generator
+    ) -> Iterator[Evidence]:
+        for batch in self._batches(rows, generator):
+            parts, y, n_rows = self._parts(h, batch, own_part)
+            yield evidence(parts, solve(parts, y, n_rows), y)
 
     def _fits_at_once(self, rows: TaskRows) -> bool:
         sizes = rows.sizes.clamp(max=self.max_task_rows)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skmeta.base import SpreadRegressor
@@ -39,6 +39,10 @@ class HierarchicalGPRegressor(SpreadRegressor):
     n_inducing : "auto" or int, default="auto"
         Inducing points of the shared curve, at most; cluster centres of the rows. "auto" is one for
         eight rows, up to 128.
+    feature_regressor : None, "boosting" or regressor, default=None
+        An ordinary regressor whose prediction joins the columns of ``X``; fitted to all rows, and
+        in training predicted for every task by one that has not seen the task. "boosting" is
+        scikit-learn's gradient boosting, its trees chosen on tasks left out.
     max_iter : int, default=50
         Steps of the optimiser (Adam).
     lr : float, default=0.15
@@ -108,6 +112,7 @@ class HierarchicalGPRegressor(SpreadRegressor):
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
         "n_inducing": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
+        "feature_regressor": [None, StrOptions({"boosting"}), HasMethods(["fit", "predict"])],
         "max_iter": POSITIVE_INT,
         "lr": [Interval(Real, 0, LARGEST, closed="right")],
         "device": [str, torch.device],
@@ -118,21 +123,24 @@ class HierarchicalGPRegressor(SpreadRegressor):
         self,
         *,
         n_inducing: Any = "auto",
+        feature_regressor: Any = None,
         max_iter: int = 50,
         lr: float = 0.15,
         device: str = "cpu",
         random_state: Any = None,
     ) -> None:
         self.n_inducing = n_inducing
+        self.feature_regressor = feature_regressor
         self.max_iter = max_iter
         self.lr = lr
         self.device = device
         self.random_state = random_state
 
-    def _fit_features(self, X: np.ndarray) -> None:
-        super()._fit_features(X)
-        self._centres = self._cluster(self._scaled(X))
+    def _fit_features(self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        design = super()._fit_features(X, y, numbers)
+        self._centres = self._cluster(design)
         self.n_inducing_ = len(self._centres)
+        return design
 
     def _cluster(self, X: np.ndarray) -> np.ndarray:
         """Cluster centres that are no single row."""
@@ -151,7 +159,7 @@ class HierarchicalGPRegressor(SpreadRegressor):
 
     def _make_learner(self) -> GPLearner:
         return GPLearner(
-            self.n_features_in_,
+            len(self.x_mean_),
             self.n_outputs_,
             self.n_inducing_,
             max_iter=self.max_iter,
@@ -178,8 +186,7 @@ class HierarchicalGPRegressor(SpreadRegressor):
         import pandas as pd
 
         check_is_fitted(self)
-        default = [f"x{i}" for i in range(self.n_features_in_)]
-        names = getattr(self, "feature_names_in_", default)
+        names = self._column_names()
         parts = []
         for output in range(self.n_outputs_):
             h = {k: v.numpy(force=True) for k, v in vars(self._hyper(output)).items()}

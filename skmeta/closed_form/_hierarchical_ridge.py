@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, cast
 
 import numpy as np
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skmeta.base import SpreadRegressor
@@ -37,6 +37,10 @@ class HierarchicalRidge(SpreadRegressor):
     mean_prior : {"auto", "flat", "ridge"}, default="auto"
         Prior of the mean slopes: flat, as in a mixed model, or a ridge penalty learned with the
         rest. "auto" is "flat" with at least eight tasks a coefficient.
+    feature_regressor : None, "boosting" or regressor, default=None
+        An ordinary regressor whose prediction joins the columns of ``X``; fitted to all rows, and
+        in training predicted for every task by one that has not seen the task. "boosting" is
+        scikit-learn's gradient boosting, its trees chosen on tasks left out.
     max_iter : int, default=200
         Steps of the optimiser (L-BFGS), at most.
 
@@ -108,6 +112,7 @@ class HierarchicalRidge(SpreadRegressor):
         "covariance": [StrOptions({"auto", "full", "diag", "isotropic", "low_rank"})],
         "rank": POSITIVE_INT,
         "mean_prior": [StrOptions({"auto", "flat", "ridge"})],
+        "feature_regressor": [None, StrOptions({"boosting"}), HasMethods(["fit", "predict"])],
         "max_iter": POSITIVE_INT,
     }
 
@@ -118,17 +123,19 @@ class HierarchicalRidge(SpreadRegressor):
         covariance: str = "auto",
         rank: int = 2,
         mean_prior: str = "auto",
+        feature_regressor: Any = None,
         max_iter: int = 200,
     ) -> None:
         self.method = method
         self.covariance = covariance
         self.rank = rank
         self.mean_prior = mean_prior
+        self.feature_regressor = feature_regressor
         self.max_iter = max_iter
 
     def _make_learner(self) -> MixedLearner:
         return MixedLearner(
-            self.n_features_in_,
+            len(self.x_mean_),
             self.n_outputs_,
             covariance=self.covariance,
             rank=self.rank,
@@ -183,12 +190,11 @@ class HierarchicalRidge(SpreadRegressor):
         return pd.DataFrame(parts, index=pd.Index(ids, name="task"))
 
     def _names(self) -> list[str]:
-        default = [f"x{i}" for i in range(self.n_features_in_)]
-        return ["intercept", *getattr(self, "feature_names_in_", default)]
+        return ["intercept", *self._column_names()]
 
     def _units(self) -> np.ndarray:
         """From coefficients of standardised columns to those of the data: (p, p)."""
-        p = self.n_features_in_ + 1
+        p = len(self.x_mean_) + 1
         units = np.zeros((p, p))
         units[0, 0] = 1.0
         units[0, 1:] = -self.x_mean_ / self.x_scale_

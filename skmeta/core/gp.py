@@ -7,8 +7,11 @@ ARD-linear + ARD-RBF and is drawn anew for every task.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,12 +48,38 @@ class Hyper:
 
 def rbf_kernel(a: Tensor, b: Tensor, length: Tensor) -> Tensor:
     """exp(-|a - b|^2 / 2), in units of the length scales: (..., n, m)."""
-    a, b = a / length, b / length
-    # About the centre of b: differences of large numbers would lose the small ones.
-    centre = b.mean(-2, keepdim=True) if b.shape[-2] else 0.0
-    a, b = a - centre, b - centre
-    square = a.square().sum(-1).unsqueeze(-1) + b.square().sum(-1).unsqueeze(-2) - 2 * a @ b.mT
-    return torch.exp(-0.5 * square.clamp(min=0.0))
+    return _RBF.apply(a, b, length)
+
+
+class _RBF(torch.autograd.Function):
+    """The kernel with slopes in the length scales alone, by matrix products.
+
+    Automatic differentiation would write half a dozen matrices of the kernel's size.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, length: Tensor) -> Tensor:
+        a, b = a / length, b / length
+        # About the centre of b: differences of large numbers would lose the small ones.
+        if b.shape[-2]:
+            centre = b.mean(-2, keepdim=True)
+            a, b = a - centre, b - centre
+        halves = 0.5 * a.square().sum(-1).unsqueeze(-1) + 0.5 * b.square().sum(-1).unsqueeze(-2)
+        kernel = (a @ b.mT).sub_(halves).clamp_(max=0.0).exp_()
+        ctx.save_for_backward(a, b, length, kernel)
+        return kernel
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[None, None, Tensor]:
+        a, b, length, kernel = ctx.saved_tensors
+        w = slopes[0] * kernel
+        # The sum over pairs of w (a - b)^2, a column at a time.
+        square = (
+            (w.sum(-1).unsqueeze(-1) * a.square()).flatten(0, -2).sum(0)
+            + (w.sum(-2).unsqueeze(-1) * b.square()).flatten(0, -2).sum(0)
+            - 2 * (a * (w @ b)).flatten(0, -2).sum(0)
+        )
+        return None, None, square / length
 
 
 def task_kernel(h: Hyper, a: Tensor, b: Tensor) -> Tensor:
@@ -95,53 +124,134 @@ class Evidence:
     trace: Tensor  # of K^-1 (shared kernel - its low-rank part)
 
 
-def evidence(
-    h: Hyper, x: Tensor, y: Tensor, mask: Tensor | None, inducing: Tensor, *, own_part: bool
-) -> Evidence:
-    """Sums of T padded tasks: x (T, n, d), y (T, n), mask (T, n).
+@dataclass(frozen=True)
+class Parts:
+    """The covariances of T padded tasks that the bound is made of.
 
-    Without ``own_part`` a task has no part of its own: the covariance is the noise.
+    Parameters
+    ----------
+    own : Tensor of shape (T, n, n), or () where tasks have no part of their own
+        Covariance of a task's own part and the noise; padded places have variance 1.
+    phi : Tensor of shape (T, n, q)
+        Shared features, 0 in padded places.
+    rest : Tensor of shape (T, n, n), or (T, n) of the diagonal alone
+        The shared kernel less what the inducing points carry of it.
+    """
+
+    own: Tensor
+    phi: Tensor
+    rest: Tensor
+
+
+def parts_of(
+    h: Hyper, x: Tensor, mask: Tensor | None, inducing: Tensor, *, own_part: bool
+) -> Parts:
+    """Covariances of T padded tasks: x (T, n, d), mask (T, n).
+
+    Without ``own_part`` a task's covariance is the noise.
     """
     phi = shared_features(h, x, inducing)
     if mask is not None:
-        phi, y = phi * mask.unsqueeze(2), y * mask
+        phi = phi * mask.unsqueeze(2)
+    carried = phi[..., 1 + x.shape[-1] :]
     if not own_part:
-        real = torch.ones_like(y) if mask is None else mask.to(y)
-        low_rank = phi[..., 1 + x.shape[-1] :].square().sum(-1)
-        missing = ((h.shared_rbf - low_rank) * real).clamp(min=0).sum() if len(inducing) else 0.0
-        flat = phi.flatten(0, 1)
-        return Evidence(
-            real.sum() * h.noise.log(),
-            y.square().sum() / h.noise,
-            flat.T @ flat / h.noise,
-            flat.T @ y.flatten() / h.noise,
-            missing / h.noise + 0.0 * h.noise,
-        )
-    n = x.shape[1]
-    eye = torch.eye(n, dtype=x.dtype, device=x.device)
+        missing = h.shared_rbf - carried.square().sum(-1)
+        return Parts(h.noise + JITTER, phi, missing * bool(len(inducing)))
+    eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
     own = task_kernel(h, x, x)
+    rest = h.shared_rbf * rbf_kernel(x, x, h.shared_length) - carried @ carried.mT
+    rest = rest * bool(len(inducing))
     if mask is None:
-        covariance = own + (h.noise + JITTER) * eye
-    else:
-        both = (mask.unsqueeze(1) & mask.unsqueeze(2)).to(x)
-        # A padded place is a row of its own with variance 1 and the value 0: it adds nothing.
-        padded = (~mask).to(x)
-        covariance = own * both + torch.diag_embed((h.noise + JITTER) * mask + padded)
-    chol = torch.linalg.cholesky(covariance)
-    solved = torch.linalg.solve_triangular(
-        chol, torch.cat([phi, y.unsqueeze(2)], dim=2), upper=False
-    )
-    flat, v = solved[..., :-1].flatten(0, 1), solved[..., -1].flatten()
-    trace = x.new_zeros(())
-    if len(inducing):
-        part = phi[..., 1 + x.shape[-1] :]
-        rest = h.shared_rbf * rbf_kernel(x, x, h.shared_length) - part @ part.mT
-        if mask is not None:
-            rest = rest * both
-        trace = torch.cholesky_solve(rest, chol).diagonal(dim1=1, dim2=2).sum()
+        return Parts(own + (h.noise + JITTER) * eye, phi, rest)
+    both = (mask.unsqueeze(1) & mask.unsqueeze(2)).to(x)
+    # A padded place is a row of its own with variance 1 and the value 0: it adds nothing.
+    padding = (~mask).to(x)
+    own = own * both + torch.diag_embed((h.noise + JITTER) * mask + padding)
+    return Parts(own, phi, rest * both)
+
+
+@dataclass(frozen=True)
+class Solved:
+    """What a batch of tasks says with its covariances inverted; K is ``Parts.own``."""
+
+    log_det: Tensor  # sum over tasks
+    inverse: Tensor  # K^-1
+    phi: Tensor  # K^-1 phi
+    y: Tensor  # K^-1 y
+
+
+def solve(parts: Parts, y: Tensor, n_real: int) -> Solved:
+    """Invert the covariances; without a part of the tasks' own these are the noise."""
+    if parts.own.ndim == 0:
+        inverse = 1 / parts.own
+        return Solved(n_real * parts.own.log(), inverse, parts.phi * inverse, y * inverse)
+    chol = torch.linalg.cholesky(parts.own)
+    inverse = torch.cholesky_inverse(chol)
+    log_det = 2 * chol.diagonal(dim1=1, dim2=2).log().sum()
+    return Solved(log_det, inverse, inverse @ parts.phi, (inverse @ y.unsqueeze(2)).squeeze(2))
+
+
+def evidence(parts: Parts, solved: Solved, y: Tensor) -> Evidence:
+    """Sums of T padded tasks; ``y`` of shape (T, n) is 0 in padded places."""
+    phi = parts.phi.flatten(0, 1)
     return Evidence(
-        2 * chol.diagonal(dim1=1, dim2=2).log().sum(), v @ v, flat.T @ flat, flat.T @ v, trace
+        solved.log_det,
+        (y * solved.y).sum(),
+        phi.T @ solved.phi.flatten(0, 1),
+        phi.T @ solved.y.flatten(),
+        (solved.inverse * parts.rest).sum(),
     )
+
+
+def bound_and_slopes(
+    batches: Sequence[tuple[Parts, Tensor, int]], weight: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """The bound of :func:`negative_bound`, and a sum whose gradient is that of the bound.
+
+    Going back through Cholesky factors takes most of a step; the slopes in the covariances have a
+    closed form, so that automatic differentiation is left with the kernels alone.
+
+    Parameters
+    ----------
+    batches : sequence of (Parts, y, number of rows)
+        With a graph back to the hyperparameters.
+    weight : float
+        How many times the batches stand for all tasks.
+
+    Returns
+    -------
+    bound : Tensor of shape ()
+        Without a graph.
+    surrogate : Tensor of shape ()
+        Of another value, and the same gradient.
+    """
+    with torch.no_grad():
+        solved = [solve(parts, y, n) for parts, y, n in batches]
+        sums = [evidence(p, s, y) for (p, y, _), s in zip(batches, solved, strict=True)]
+        total = functools.reduce(add, sums)
+        bound = negative_bound(total, weight * sum(n for *_, n in batches), weight)
+        mean, root = weights_posterior(total, weight)
+    surrogate = bound.new_zeros(())
+    for (parts, _, n_rows), s in zip(batches, solved, strict=True):
+        with torch.no_grad():
+            surprise = s.y - s.phi @ mean  # K^-1 (y - phi m)
+            spread = s.phi @ root  # K^-1 phi B^-1/2
+            to_phi = spread @ root.T - surprise.unsqueeze(2) * mean
+            if parts.own.ndim == 0:
+                scale = s.inverse
+                to_own = n_rows * scale - surprise.square().sum() - spread.square().sum()
+                to_own = to_own - scale**2 * parts.rest.sum()
+                to_rest = scale.expand_as(parts.rest)
+            else:
+                to_own = s.inverse - surprise.unsqueeze(2) * surprise.unsqueeze(1)
+                to_own = to_own - spread @ spread.mT - s.inverse @ parts.rest @ s.inverse
+                to_rest = s.inverse
+        surrogate = surrogate + weight * (
+            0.5 * (to_own * parts.own).sum()
+            + 0.5 * (to_rest * parts.rest).sum()
+            + (to_phi * parts.phi).sum()
+        )
+    return bound, surrogate
 
 
 def negative_bound(e: Evidence, n_rows: float, weight: float = 1.0) -> Tensor:
@@ -156,11 +266,11 @@ def negative_bound(e: Evidence, n_rows: float, weight: float = 1.0) -> Tensor:
     return 0.5 * (value - half.square().sum() + n_rows * math.log(2 * math.pi))
 
 
-def weights_posterior(e: Evidence) -> tuple[Tensor, Tensor]:
+def weights_posterior(e: Evidence, weight: float = 1.0) -> tuple[Tensor, Tensor]:
     """Mean (q,) and a root (q, q) of the covariance of the shared weights."""
     eye = torch.eye(len(e.gram), dtype=e.gram.dtype, device=e.gram.device)
-    chol = torch.linalg.cholesky(eye + e.gram)
-    mean = torch.cholesky_solve(e.cross.unsqueeze(1), chol).squeeze(1)
+    chol = torch.linalg.cholesky(eye + weight * e.gram)
+    mean = torch.cholesky_solve(weight * e.cross.unsqueeze(1), chol).squeeze(1)
     root = torch.linalg.solve_triangular(chol, eye, upper=False).T
     return mean, root
 

@@ -4,6 +4,41 @@ from __future__ import annotations
 
 import numpy as np
 
+# Standardised values beyond this many standard deviations are drawn in.
+TAIL = 3.0
+
+
+def draw_in_tails(values: np.ndarray) -> np.ndarray:
+    """Let standardised values grow like a logarithm beyond three: a net extrapolates wildly there.
+
+    Monotone and smooth; what lies within three is left as it is.
+    """
+    beyond = np.abs(values) - TAIL
+    return np.where(beyond > 0, np.sign(values) * (TAIL + np.log1p(beyond.clip(0))), values)
+
+
+def between_task_sd(values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Standard deviation of the task levels: of their means, less what chance explains.
+
+    Parameters
+    ----------
+    values : array of shape (n_rows, n_columns)
+        Targets.
+    numbers : array of shape (n_rows,)
+        Task of every row.
+    """
+    sizes = np.bincount(numbers)
+    many = sizes > 1
+    if many.sum() < 2:
+        return np.zeros(values.shape[1])
+    found = []
+    for column in values.T:
+        means = np.bincount(numbers, column) / sizes
+        squares = np.bincount(numbers, (column - means[numbers]) ** 2)
+        within = squares[many].sum() / (sizes[many] - 1).sum()
+        found.append(means[many].var(ddof=1) - (within / sizes[many]).mean())
+    return np.sqrt(np.clip(found, 0.0, None))
+
 
 def location_and_scale(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of every column, safe for huge values and constant columns.

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.pipeline import make_pipeline
 
 from skmeta.base._groups import task_numbers
+from skmeta.closed_form._hierarchical_ridge import HierarchicalRidge
 from skmeta.core.numerics import location_and_scale
 from skmeta.model_selection import _pooled as models
 from skmeta.model_selection._metrics import _task_means
@@ -57,6 +58,16 @@ class Baseline(BaseEstimator):
     _n_draws: ClassVar[int]
     _solve: Any
 
+    def __init__(
+        self,
+        pooled: Sequence[str],
+        part: str | None = None,
+        n_support: Sequence[int] = (1, 3, 5, 10),
+    ) -> None:
+        self.pooled = pooled
+        self.part = part
+        self.n_support = n_support
+
     def _learn_targets(self, y: np.ndarray) -> None:
         """Learn what ``_encode`` needs."""
         raise NotImplementedError
@@ -73,16 +84,6 @@ class Baseline(BaseEstimator):
     def _row_loss(Y: np.ndarray, out: np.ndarray) -> np.ndarray:
         """Loss of every row."""
         raise NotImplementedError
-
-    def __init__(
-        self,
-        pooled: Sequence[str],
-        part: str | None = None,
-        n_support: Sequence[int] = (1, 3, 5, 10),
-    ) -> None:
-        self.pooled = pooled
-        self.part = part
-        self.n_support = n_support
 
     def fit(self, X: Any, y: Any, groups: Any, shared: dict | None = None) -> Baseline:
         """Fit to the training tasks.
@@ -323,9 +324,6 @@ def make_baseline(name: str, classifier: bool, n_support: Sequence[int]) -> Any:
         pooled, part = REGRESSION[name]
         return RegressorBaseline(pooled, part, n_support)
     if name == LINEAR_MIXED:
-        # Heavy imports wait until they are needed.
-        from skmeta.closed_form._hierarchical_ridge import HierarchicalRidge
-
         return make_pipeline(Columns(), HierarchicalRidge())
     from skmeta.model_selection import _peers
 

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from sklearn.base import is_classifier
 from sklearn.model_selection import GroupKFold, check_cv
+from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples
 
 from skmeta.base._groups import task_numbers
+from skmeta.closed_form._hierarchical_ridge import HierarchicalRidge
 from skmeta.exceptions import SkippedTaskWarning
-from skmeta.model_selection._baselines import choose_baselines, make_baseline
+from skmeta.model_selection._baselines import LINEAR_MIXED, choose_baselines, make_baseline
 from skmeta.model_selection._contest import Metric, Plan, mean_defined, run_fold
 from skmeta.model_selection._verdict import TaskComparison, summarise
 
@@ -67,8 +69,9 @@ def compare_tasks(
         For regressors "pooled ridge", "pooled boosting", "per-task model" (a ridge), "pooled +
         shrunken offset", "linear mixed model" (HierarchicalRidge), and where the packages are
         installed "GPBoost, intercept" and "merf"; for classifiers "pooled logistic", "pooled
-        boosting", "per-task logistic" and "pooled logistic + shrunken offset". True is all of them.
-        They are tuned on training tasks alone.
+        boosting", "per-task logistic" and "pooled logistic + shrunken offset". True is all of them,
+        but no linear mixed model where one of ``estimators`` is a HierarchicalRidge. They are tuned
+        on training tasks alone.
     n_repeats : int, default=5
         Draws of the support rows of every task.
     n_jobs : int or None, default=None
@@ -131,6 +134,8 @@ def compare_tasks(
     if not isinstance(n_repeats, Integral) or n_repeats < 1:
         raise ValueError(f"n_repeats must be an integer from 1 on, got {n_repeats!r}.")
     names = choose_baselines(baselines, classifier, int(np.prod(y.shape[1:])))
+    if baselines is True and any(_is_mixed(one) for one in estimators.values()):
+        names = [name for name in names if name != LINEAR_MIXED]
     for name in estimators:
         if name in names:
             raise ValueError(f"{name!r} is the name of a baseline: give your estimator another.")
@@ -176,6 +181,17 @@ def _check_estimators(estimators: Any) -> tuple[dict[str, Any], bool]:
     return {str(name): one for name, one in estimators.items()}, kinds.pop()
 
 
+def _is_mixed(estimator: Any) -> bool:
+    """Whether it is a linear mixed model: it would be compared with itself."""
+    while estimator is not None and not isinstance(estimator, HierarchicalRidge):
+        if isinstance(estimator, Pipeline):
+            estimator = estimator.steps[-1][1]
+        else:
+            name = "regressor" if hasattr(estimator, "regressor") else "estimator"
+            estimator = getattr(estimator, name, None)
+    return estimator is not None
+
+
 def _check_y(y: Any, n_rows: int, classifier: bool) -> np.ndarray:
     y = np.asarray(y)
     if len(y) != n_rows:
@@ -188,7 +204,7 @@ def _check_y(y: Any, n_rows: int, classifier: bool) -> np.ndarray:
 
 
 def _check_counts(n_support: Any) -> tuple[int, ...]:
-    ks = [n_support] if isinstance(n_support, Integral) else list(n_support)
+    ks = list(n_support) if np.iterable(n_support) else [n_support]
     if not ks or not all(isinstance(k, Integral) and int(k) >= 0 for k in ks):
         raise ValueError(f"n_support must hold numbers of rows, 0 or more, got {n_support!r}.")
     return tuple(sorted({int(k) for k in ks}))
@@ -203,7 +219,9 @@ def _folds(
         if cv < 2:
             raise ValueError(f"cv must be 2 folds or more, got {cv}.")
         cv = GroupKFold(min(cv, int(numbers.max()) + 1))
-    folds = [(np.asarray(a), np.asarray(b)) for a, b in check_cv(cv).split(X, y, numbers)]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The groups parameter is ignored")  # refused below
+        folds = [(np.asarray(a), np.asarray(b)) for a, b in check_cv(cv).split(X, y, numbers)]
     for train, test in folds:
         if np.isin(numbers[test], numbers[train]).any():
             raise ValueError(

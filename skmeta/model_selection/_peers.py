@@ -116,7 +116,7 @@ class MERFBaseline(_RandomIntercept):
         from sklearn.ensemble import RandomForestRegressor
 
         logging.getLogger("merf.merf").setLevel(logging.WARNING)  # it prints a line an iteration
-        forest = RandomForestRegressor(100, min_samples_leaf=5, random_state=0)
+        forest = RandomForestRegressor(50, min_samples_leaf=5, random_state=0)
         model = MERF(fixed_effects_model=forest, max_iterations=10)
         model.fit(Z, np.ones((len(Z), 1)), pd.Series(numbers), y)
         noise, between = float(model.sigma2_hat_history[-1]), float(model.D_hat_history[-1][0, 0])

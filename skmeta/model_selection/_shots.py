@@ -57,6 +57,8 @@ def solve_logistic(
             hessian = turned[:, None] @ (curve * F[:, None]) + penalty * eye
             step = np.linalg.solve(hessian, gradient.transpose(0, 2, 1)[..., None])
             step = step[..., 0].transpose(0, 2, 1)
+            # What moves all classes alike changes no probability: only the penalty is against it.
+            step -= step.mean(axis=2, keepdims=True)
             for _ in range(20):
                 new, log_proba = _penalised(F, out, Y, weights - step, penalty)
                 worse = new > loss + 1e-12

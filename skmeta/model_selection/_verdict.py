@@ -123,10 +123,13 @@ class TaskComparison:
         ax.set_xticks(range(len(ks)), [f"{k}\n{counts[k]} tasks" for k in ks])
         ax.set_xlabel("support rows of a new task")
         ax.set_ylabel(f"{self.metric_}\n({self._better()} is better)")
-        if self.table_["low"].min() > 0 and self.table_["score"].agg(np.ptp) > 0:
-            spread = self.table_["score"].max() / self.table_["score"].min()
-            if self.lower_is_better_ and spread > 10:
-                ax.set_yscale("log")
+        score = self.table_["score"]
+        if (
+            self.lower_is_better_
+            and self.table_["low"].min() > 0
+            and score.max() > 10 * score.min()
+        ):
+            ax.set_yscale("log")
         ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize="small")
         return ax
 

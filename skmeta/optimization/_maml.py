@@ -5,6 +5,8 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
+import numpy as np
+import torch
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from torch import nn
 
@@ -12,8 +14,12 @@ from skmeta.base import MetaRegressor
 from skmeta.base._constraints import EPISODIC, LARGEST, POSITIVE_INT
 from skmeta.base._module import build_module
 from skmeta.core.losses import squared_error
+from skmeta.core.numerics import between_task_sd
 from skmeta.nets import mlp
 from skmeta.optimization._learner import MAMLLearner
+
+# What augmentation="auto" adds: so much of the spread of the levels of the training tasks.
+SHARE_OF_LEVELS = 0.5
 
 
 class MAMLRegressor(MetaRegressor):
@@ -28,11 +34,17 @@ class MAMLRegressor(MetaRegressor):
         Units of the hidden layers of the default net.
     module : torch.nn.Module, callable or None, default=None
         The net. None is a multi-layer perceptron with ReLU; its columns are standardised by the
-        training rows. An instance is copied with its weights; a callable (a class, say) is called
-        as ``module(n_inputs, n_outputs)``, or without arguments. Batch norms use the statistics of
-        the support rows, at prediction too.
+        training rows, and beyond three standard deviations grow like a logarithm. An instance is
+        copied with its weights; a callable (a class, say) is called as
+        ``module(n_inputs, n_outputs)``, or without arguments. Batch norms use the statistics of the
+        support rows, at prediction too.
     algorithm : {"maml", "fomaml"}, default="maml"
         Differentiate through the inner gradients, or take them as constants (first order, faster).
+    augmentation : "auto" or float, default="auto"
+        Every training episode adds a random level to its targets, of support and query alike: no
+        net can tell it but from the support, so that few tasks are not learned by heart. This is
+        its standard deviation, in units of that of ``y``; 0 adds nothing, as in the original
+        method. "auto" is half the standard deviation of the levels of the training tasks.
     inner_lr : float, default=0.05
         Rate of the inner steps; where learning starts, if rates are learned.
     learn_inner_lr : {False, "layer", "parameter", "step"}, default="parameter"
@@ -118,6 +130,8 @@ class MAMLRegressor(MetaRegressor):
 
     Li, Zhou, Chen and Li (2017). Meta-SGD: Learning to learn quickly for few-shot learning.
 
+    Rajendran, Irpan and Jang (2020). Meta-learning requires meta-augmentation. (Random levels.)
+
     Antoniou, Edwards and Storkey (2019). How to train your MAML. (Rates a layer and step.)
 
     Examples
@@ -132,9 +146,11 @@ class MAMLRegressor(MetaRegressor):
     (15,)
     """
 
+    _draws_in_tails: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **EPISODIC,
         "algorithm": [StrOptions({"maml", "fomaml"})],
+        "augmentation": [StrOptions({"auto"}), Interval(Real, 0, LARGEST, closed="left")],
         "inner_lr": [Interval(Real, 0, LARGEST, closed="right")],
         "learn_inner_lr": [StrOptions({"layer", "parameter", "step"}), Options(bool, {False})],
         "n_inner_steps": POSITIVE_INT,
@@ -148,6 +164,7 @@ class MAMLRegressor(MetaRegressor):
         *,
         module: Any = None,
         algorithm: str = "maml",
+        augmentation: Any = "auto",
         inner_lr: float = 0.05,
         learn_inner_lr: bool | str = "parameter",
         n_inner_steps: int = 5,
@@ -169,6 +186,7 @@ class MAMLRegressor(MetaRegressor):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.module = module
         self.algorithm = algorithm
+        self.augmentation = augmentation
         self.inner_lr = inner_lr
         self.learn_inner_lr = learn_inner_lr
         self.n_inner_steps = n_inner_steps
@@ -186,6 +204,16 @@ class MAMLRegressor(MetaRegressor):
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
+
+    def _train(self, learner: Any, X: Any, y: Any, numbers: Any, generator: Any) -> None:
+        if isinstance(self.augmentation, str):  # "auto"
+            spread = SHARE_OF_LEVELS * between_task_sd(y, numbers)
+        else:
+            spread = np.full(y.shape[1], float(self.augmentation))
+        learner.level_spread = (
+            torch.as_tensor(spread, dtype=torch.float32) if spread.any() else None
+        )
+        super()._train(learner, X, y, numbers, generator)
 
     def _make_learner(self) -> MAMLLearner:
         module: nn.Module

@@ -1,0 +1,1 @@
+"""Estimators that choose among the families."""
