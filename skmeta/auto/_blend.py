@@ -12,6 +12,8 @@ from scipy.special import softmax
 SMOOTHING = 0.5
 # Prior of the weights, as strong as so many tasks: equal for members that are equally good.
 TASKS_WORTH = 3.0
+# A squared error, in units of the variance of y, that is as good as none.
+TINY = 1e-12
 # A member with less weight is left out.
 LEAST_WEIGHT = 0.02
 
@@ -60,14 +62,15 @@ def blend_weights(parts: list[LeftOut]) -> np.ndarray:
     counts too. The fewer tasks, the closer they stay to weights that fall with a member's loss.
     """
     products = [part.products() for part in parts]
-    overall = np.mean([q / np.trace(q) * len(q) for q in products], axis=0)
-    excess = np.diag(overall) / np.diag(overall).min() - 1
+    overall = np.mean([q / (np.trace(q) / len(q) + TINY) for q in products], axis=0)
+    losses = np.diag(overall) + TINY  # a member may be perfect
+    excess = losses / losses.min() - 1
     n_most = max(len(np.unique(part.task)) for part in parts)
     prior = softmax(-n_most * excess)
     weights = []
     for part, q in zip(parts, products, strict=True):
         n_tasks = len(np.unique(part.task))
-        scale = np.trace(q) / len(q)
+        scale = np.trace(q) / len(q) + TINY
         pull = TASKS_WORTH / (TASKS_WORTH + n_tasks)
         total = q / scale + SMOOTHING * overall
         found = _on_simplex(total + pull * np.eye(len(q)), pull * prior)

@@ -18,7 +18,6 @@ from skmeta.core.gp import (
     bound_and_slopes,
     evidence,
     parts_of,
-    rbf_kernel,
     shared_features,
     solve,
     task_kernel,
@@ -33,9 +32,12 @@ from skmeta.exceptions import TrainingDivergedError
 FIRST = {"noise": 0.3, "constant": 0.3, "rbf": 0.1, "shared_linear": 1.0, "shared_rbf": 0.3}
 FIRST_SLOPES = 0.1
 LEAST_NOISE = 1e-6
-# Standard deviation, on a log scale, of the prior of every variance and length scale: wide, and yet
-# what keeps the answer of five tasks finite.
+# Standard deviation, on a log scale, of the prior of what all tasks share and of length scales:
+# wide, and yet what keeps the answer of five tasks finite.
 PRIOR_WIDTH = 3.0
+# Standard deviations between tasks have an exponential prior of this mean, in units of that of y:
+# tasks are alike where nothing says that they differ (Simpson et al., 2017).
+MEAN_SPREAD = 0.5
 SCALARS = tuple(FIRST)
 VECTORS = ("linear", "length", "shared_length")
 # Padded rows times the widest task: what one batch of covariances may hold.
@@ -149,7 +151,7 @@ class GPLearner(MarginalLearner):
                 h = self._unpack(values)
                 parts = [self._parts(h, batch, rows.n_tasks > 1) for batch in batches]
                 bound, surrogate = bound_and_slopes(parts, weight)
-                prior = ((values - first) / PRIOR_WIDTH).square().sum() / 2
+                prior = self._prior_loss(values, first)
                 n_rows = weight * len(part.x)
                 optimizer.zero_grad()
                 ((surrogate + prior) / n_rows).backward()
@@ -163,6 +165,15 @@ class GPLearner(MarginalLearner):
             optimizer.step()
             schedule.step()
         return values.detach()
+
+    def _prior_loss(self, values: Tensor, first: Tensor) -> Tensor:
+        """Minus the log prior of the log hyperparameters."""
+        d, n = self.n_features, len(SCALARS)
+        own = torch.zeros(len(values), dtype=torch.bool, device=values.device)
+        own[[SCALARS.index("constant"), SCALARS.index("rbf")]] = True
+        own[n : n + d] = True  # the slopes
+        wide = ((values - first) / PRIOR_WIDTH).square() / 2
+        return torch.where(own, (values / 2).exp() / MEAN_SPREAD, wide).sum()
 
     def _parts(self, h: Hyper, rows: Padded, own_part: bool) -> tuple[Parts, Tensor, int]:
         assert rows.y is not None
@@ -241,15 +252,7 @@ class GPLearner(MarginalLearner):
     ) -> Tensor:
         """Covariance between rows of a new task, given what training taught of the shared part."""
         known = (phi_a @ self.root[output]) @ (phi_b @ self.root[output]).mT
-        return known + task_kernel(h, a, b) + self._rest(h, a, phi_a, b, phi_b)
-
-    def _rest(self, h: Hyper, a: Tensor, phi_a: Tensor, b: Tensor, phi_b: Tensor) -> Tensor | float:
-        """The shared process where no inducing point reaches: each task learns it anew."""
-        if not len(self.inducing):
-            return 0.0
-        first = 1 + self.n_features
-        low_rank = phi_a[..., first:] @ phi_b[..., first:].mT
-        return h.shared_rbf * rbf_kernel(a, b, h.shared_length) - low_rank
+        return known + task_kernel(h, a, b)
 
     def merge(self, state: State, more: State) -> State:
         """Condition on the rows of both."""

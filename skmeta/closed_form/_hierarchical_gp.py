@@ -45,7 +45,7 @@ class HierarchicalGPRegressor(SpreadRegressor):
         scikit-learn's gradient boosting, its trees chosen on tasks left out.
     max_iter : int, default=50
         Steps of the optimiser (Adam).
-    lr : float, default=0.15
+    lr : float, default=0.3
         Its first rate, on the logarithms of the hyperparameters; falls like a cosine.
     device : str, default="cpu"
         "auto", "cpu", "cuda", ... Always in double precision.
@@ -125,7 +125,7 @@ class HierarchicalGPRegressor(SpreadRegressor):
         n_inducing: Any = "auto",
         feature_regressor: Any = None,
         max_iter: int = 50,
-        lr: float = 0.15,
+        lr: float = 0.3,
         device: str = "cpu",
         random_state: Any = None,
     ) -> None:

@@ -211,6 +211,91 @@ def test_first_order_takes_other_steps_than_second_order(sinusoids):
     assert not np.allclose(first, second, rtol=1e-4)
 
 
+def naive_backtracking(module, x, y, rate, n_steps, n_retries):
+    """Gradient descent of one task; a step that raises its loss is tried at a quarter."""
+    weights = {n: p.detach().clone() for n, p in module.named_parameters()}
+    length = 1.0
+
+    def loss_of(values):
+        return (torch.func.functional_call(module, values, (x,)) - y).square().mean()
+
+    for _ in range(n_steps):
+        leaves = {n: w.clone().requires_grad_() for n, w in weights.items()}
+        before = loss_of(leaves)
+        slopes = torch.autograd.grad(before, list(leaves.values()))
+        norm = torch.cat([s.flatten() for s in slopes]).norm()
+        shorten = min(1.0, 10.0 / float(norm))
+        for _ in range(n_retries):
+            step = length * rate * shorten
+            new = {n: w - step * s for (n, w), s in zip(weights.items(), slopes, strict=True)}
+            if loss_of(new) <= before:
+                weights = new
+                break
+            length /= 4
+    return weights
+
+
+def test_backtracking_is_that_of_a_naive_loop():
+    learner = learner_with("layer")
+    with torch.no_grad():
+        learner.rates[0].fill_(2.0)
+    support = rows_of([5, 5, 5], 3)
+    found = learner._descend(support, support.padded(), n_retries=5)
+    for t in range(3):
+        rows = support.slice_tasks(t, t + 1)
+        expected = naive_backtracking(learner.module, rows.x, rows.y, 2.0, learner.n_adapt_steps, 5)
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name][t], value, rtol=1e-9, atol=1e-11)
+
+
+def test_random_levels_reach_support_and_query_alike_and_only_in_training():
+    learner = learner_with("layer")
+    learner.level_spread = torch.tensor([2.0], dtype=torch.float64)
+    support, query = rows_of([4, 2, 6], 1), rows_of([3, 5, 2], 2)
+    episodes = Episodes(support, query)
+    found = learner._with_levels(episodes, torch.Generator().manual_seed(0))
+    assert found.support.x is support.x
+    own = found.support.y - support.y
+    other = found.query.y - query.y
+    for t in range(3):
+        a, b = own[support.task_of_row == t], other[query.task_of_row == t]
+        torch.testing.assert_close(a, a[:1].expand_as(a))
+        torch.testing.assert_close(b, a[:1].expand_as(b))
+    assert len(own.unique().round(decimals=9).unique()) == 3
+    losses = []
+    for spread in (None, torch.tensor([2.0], dtype=torch.float64)):
+        learner.level_spread = spread
+        for training in (True, False):
+            learner.train(training)
+            loss = learner.episode_loss(episodes, torch.Generator().manual_seed(0))
+            losses.append(loss.item())
+    assert losses[0] == losses[1] == losses[3] != losses[2]
+
+
+def test_levels_are_as_large_as_asked_for(sinusoids):
+    X, y, groups = sinusoids
+    y = y + np.random.default_rng(0).normal(scale=10.0, size=200)[groups]
+    fits = [
+        MAMLRegressor(augmentation=a, max_epochs=1, random_state=0).fit(X, y, groups=groups)
+        for a in (0, 0.7, "auto")
+    ]
+    none, some, auto = (f.learner_.level_spread for f in fits)
+    assert none is None
+    assert float(some) == pytest.approx(0.7)
+    assert float(auto) == pytest.approx(0.5 * 10 / y.std(), rel=0.1)
+
+
+def test_a_value_far_out_moves_a_prediction_little_more_than_one_not_so_far(sinusoids):
+    X, y, groups = sinusoids
+    model = MAMLRegressor(max_epochs=1, random_state=0).fit(X, y, groups=groups)
+    scaled = model._scaled(np.array([[2.0], [100.0], [-100.0]]) * X.std())
+    assert abs(scaled[0, 0] - 2.0) < 0.1
+    assert 7 < scaled[1, 0] < 8 and -8 < scaled[2, 0] < -7
+    linear = MAMLRegressor(module=torch.nn.Linear(1, 1), max_epochs=1, random_state=0)
+    linear.fit(X, y, groups=groups)
+    np.testing.assert_array_equal(linear._scaled(np.array([[100.0]])), [[100.0]])
+
+
 def test_steps_that_fly_off_are_taken_again_shorter():
     learner = learner_with("layer")
     tame = rows_of([4], 0)
@@ -225,7 +310,7 @@ def test_steps_that_fly_off_are_taken_again_shorter():
         before = learner._support_losses(start, support.padded())
         after = learner._support_losses(state, support.padded())
     assert (after <= 2 * before + 0.01).all()
-    wild = learner._descend(support, support.padded(), 1.0)
+    wild = learner._descend(support, support.padded())
     with torch.no_grad():
         assert (learner._support_losses(wild, support.padded()) > 2 * before + 0.01).any()
     # A task of a batch ends up where it would alone.

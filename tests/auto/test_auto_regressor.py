@@ -1,0 +1,151 @@
+"""The automatic choice: what it chooses, and that it does so without leaking."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+import skmeta.auto._members as members
+from skmeta import AutoMetaRegressor, HierarchicalRidge
+from skmeta.model_selection import predict_tasks
+
+FAST = {"cv": 3, "n_repeats": 2, "n_support": (0, 2, 5), "random_state": 0}
+
+
+def tasks(kind, n_tasks=30, n_rows=12, seed=0):
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(n_tasks), n_rows)
+    X = rng.normal(size=(len(groups), 2))
+    noise = 0.3 * rng.normal(size=len(groups))
+    if kind == "same":
+        return X, np.sin(2 * X[:, 0]) + X[:, 1] + noise, groups
+    if kind == "lines":
+        slopes = rng.normal(1, 1, size=(n_tasks, 2))[groups]
+        return X, (slopes * X).sum(axis=1) + rng.normal(size=n_tasks)[groups] + noise, groups
+    phase = rng.uniform(0, np.pi, size=n_tasks)[groups]
+    return X, 2 * np.sin(2 * X[:, 0] + phase) + noise, groups
+
+
+@pytest.fixture(scope="module")
+def lines():
+    X, y, groups = tasks("lines")
+    return AutoMetaRegressor(**FAST).fit(X, y, groups=groups), X, y, groups
+
+
+def test_lines_get_a_linear_member_and_curves_do_not(lines):
+    model = lines[0]
+    by_loss = model.scores_.drop(index="blend")[5].sort_values()
+    assert by_loss.index[0] in ("linear", "gp")
+    assert by_loss["pooled linear"] > 2 * by_loss.iloc[0]
+    X, y, groups = tasks("curves")
+    curved = AutoMetaRegressor(**FAST).fit(X, y, groups=groups)
+    assert curved.scores_.loc["gp", 5] < 0.7 * curved.scores_.loc["linear", 5]
+    assert sum(w for name, w in curved.selected_.items() if "gp" in name) > 0.8
+
+
+def test_identical_tasks_are_no_worse_than_the_pooled_models():
+    X, y, groups = tasks("same", n_tasks=40)
+    train = groups < 30
+    model = AutoMetaRegressor(**FAST).fit(X[train], y[train], groups=groups[train])
+    support = ~train & (np.arange(len(y)) % 12 < 5)
+    query = ~train & ~support
+    data = (X[support], y[support], groups[support], X[query], groups[query])
+    loss = np.mean((predict_tasks(model, *data) - y[query]) ** 2)
+    pooled = np.mean((model.predict(X[query]) - y[query]) ** 2)
+    assert loss < 1.05 * pooled
+    assert loss < 0.25  # the noise alone is .09; a line leaves .5
+
+
+def test_no_member_sees_the_tasks_it_is_judged_on(monkeypatch):
+    X, y, groups = tasks("lines", n_tasks=9)
+    X[:, 1] = groups  # every row says whose it is
+    seen = []
+    original = members.fit_members
+
+    def spy(candidates, X, y, numbers):
+        seen.append(set(X[:, 1]))
+        return original(candidates, X, y, numbers)
+
+    monkeypatch.setattr(members, "fit_members", spy)
+    judged = []
+    original_predict = members.predict_members
+
+    def spy_predict(names, fits, population, X, return_std):
+        judged.append(set(X[:, 1]))
+        return original_predict(names, fits, population, X, return_std)
+
+    monkeypatch.setattr(members, "predict_members", spy_predict)
+    AutoMetaRegressor(**FAST).fit(X, y, groups=groups)
+    assert len(seen) == 3 and len(judged) == 9  # three folds, three support sizes
+    for i, tasks_judged in enumerate(judged):
+        assert not tasks_judged & seen[i // 3]
+    assert set.union(*judged) == set(range(9))
+
+
+def test_update_is_adapt_on_all_rows_and_batches_are_single_tasks(lines):
+    model, X, y, groups = lines
+    a, b, rest = X[:3], X[3:6], X[6:12]
+    once = model.adapt(X[:6], y[:6])
+    assert_allclose(model.adapt(a, y[:3]).update(b, y[3:6]).predict(rest), once.predict(rest))
+    assert_allclose(model.update(X[:6], y[:6]).predict(rest), once.predict(rest))
+    support = np.arange(len(y)) % 12 < 1 + groups % 5
+    together = predict_tasks(
+        model, X[support], y[support], groups[support], X[~support], groups[~support]
+    )
+    for task in (0, 7, 29):
+        own = groups == task
+        alone = model.adapt(X[own & support], y[own & support]).predict(X[own & ~support])
+        assert_allclose(together[groups[~support] == task], alone, rtol=1e-7)
+    unknown = predict_tasks(model, X[:3], y[:3], groups[:3], X[12:15], groups[12:15] + 100)
+    assert_allclose(unknown, model.predict(X[12:15]))
+
+
+def test_weights_are_interpolated_in_the_number_of_rows(lines):
+    model = lines[0]
+    at, _ = model._weights_at(np.array([0, 2, 3, 5, 50]))
+    stored = model.weights_.to_numpy().T
+    assert_allclose(at[[0, 1, 3, 4]], stored[[0, 1, 2, 2]])
+    share = (np.log(4) - np.log(3)) / (np.log(6) - np.log(3))
+    assert_allclose(at[2], (1 - share) * stored[1] + share * stored[2])
+    assert_allclose(at.sum(axis=1), 1)
+
+
+def test_intervals_cover_new_tasks():
+    X, y, groups = tasks("lines", n_tasks=80, seed=3)
+    train = groups < 40
+    model = AutoMetaRegressor(**FAST).fit(X[train], y[train], groups=groups[train])
+    inside = []
+    for task in range(40, 80):
+        own = np.flatnonzero(groups == task)
+        mean, std = model.adapt(X[own[:5]], y[own[:5]]).predict(X[own[5:]], return_std=True)
+        inside.append(np.abs(y[own[5:]] - mean) < 1.645 * std)
+    assert 0.82 < np.mean(inside) < 0.97
+
+
+def test_several_outputs():
+    X, y, groups = tasks("lines", n_tasks=12)
+    both = np.column_stack([y, -3 * y + 1])
+    model = AutoMetaRegressor(**FAST).fit(X, both, groups=groups)
+    mean, std = model.adapt(X[:6], both[:6]).predict(X[6:12], return_std=True)
+    assert mean.shape == std.shape == (6, 2)
+    assert_allclose(mean[:, 1], -3 * mean[:, 0] + 1, atol=0.35)
+
+
+def test_two_tasks_and_one():
+    X, y, groups = tasks("lines", n_tasks=2)
+    two = AutoMetaRegressor(**FAST).fit(X, y, groups=groups)
+    assert two.selected_ == {"linear": 1.0}
+    expected = HierarchicalRidge().fit(X, y, groups=groups).adapt(X[:5], y[:5]).predict(X[5:12])
+    assert_allclose(two.adapt(X[:5], y[:5]).predict(X[5:12]), expected)
+
+
+@pytest.mark.parametrize("n_support", [(), (-1, 2), (1.5,), "ab", [[]]])
+def test_odd_support_sizes_are_refused(n_support):
+    X, y, groups = tasks("lines", n_tasks=4)
+    with pytest.raises(ValueError, match="n_support"):
+        AutoMetaRegressor(**{**FAST, "n_support": n_support}).fit(X, y, groups=groups)
+
+
+def test_tasks_too_small_for_every_size_are_refused():
+    X, y, groups = tasks("lines", n_tasks=5, n_rows=4)
+    with pytest.raises(ValueError, match="Lower n_support"):
+        AutoMetaRegressor(cv=2, n_support=(50,)).fit(X, y, groups=groups)

@@ -1,0 +1,76 @@
+"""Weights of a blend, against brute force."""
+
+import numpy as np
+import pytest
+
+from skmeta.auto._blend import LeftOut, _on_simplex, blend_weights, calibration, spread_of
+
+
+def left_out(n_tasks=30, sds=(0.5, 0.5, 2.0), seed=0, n_outputs=1):
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(2, 9, size=n_tasks)
+    task = np.repeat(np.arange(n_tasks), sizes)
+    y = rng.normal(size=(len(task), n_outputs))
+    mean = np.stack([y + sd * rng.normal(size=y.shape) for sd in sds], axis=1)
+    std = np.broadcast_to(np.array(sds)[None, :, None], mean.shape)
+    return LeftOut(mean, std, y, task)
+
+
+def test_losses_and_products_are_naive_means_over_tasks():
+    part = left_out(n_outputs=2)
+    for m in range(3):
+        for n in range(3):
+            per_task = []
+            for t in range(30):
+                rows = part.task == t
+                a, b = (part.mean[rows, i] - part.y[rows] for i in (m, n))
+                per_task.append((a * b).mean())
+            assert part.products()[m, n] == pytest.approx(np.mean(per_task))
+        assert part.losses()[m] == pytest.approx(part.products()[m, m])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_simplex_minimum_is_that_of_a_grid(seed):
+    rng = np.random.default_rng(seed)
+    root = rng.normal(size=(3, 3))
+    q, b = root @ root.T + 0.1 * np.eye(3), rng.normal(size=3)
+    w = _on_simplex(q, b)
+    assert w.sum() == pytest.approx(1) and (w >= 0).all()
+    grid = np.array([[i, j, 100 - i - j] for i in range(101) for j in range(101 - i)]) / 100
+    values = np.einsum("gi,ij,gj->g", grid, q, grid) / 2 - grid @ b
+    assert w @ q @ w / 2 - b @ w <= values.min() + 1e-6
+
+
+def test_good_members_share_and_bad_ones_go():
+    (weights,) = blend_weights([left_out(n_tasks=200)])
+    assert weights.sum() == pytest.approx(1)
+    assert weights[2] < 0.05
+    np.testing.assert_allclose(weights[:2], 0.5, atol=0.1)
+
+
+def test_weights_of_support_sizes_differ_where_the_losses_do():
+    first, second = blend_weights(
+        [left_out(n_tasks=200, sds=(0.3, 1.0)), left_out(n_tasks=200, sds=(1.0, 0.3))]
+    )
+    assert first[0] > first[1] and second[1] > second[0]
+
+
+def test_a_perfect_member_takes_all_without_a_division_by_zero():
+    (weights,) = blend_weights([left_out(sds=(0.0, 1.0))])
+    assert weights[0] > 0.95
+    (weights,) = blend_weights([left_out(sds=(0.0, 0.0))])
+    assert np.isfinite(weights).all() and weights.sum() == pytest.approx(1)
+
+
+def test_spread_adds_the_dispute_of_the_members():
+    mean = np.array([[[0.0], [2.0]]])
+    std = np.array([[[1.0], [1.0]]])
+    assert spread_of(mean, std, np.array([[0.5, 0.5]]))[0, 0] == pytest.approx(np.sqrt(2.0))
+    assert spread_of(mean, std, np.array([[1.0, 0.0]]))[0, 0] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("factor", [0.6, 1.0, 1.7])
+def test_calibration_finds_the_factor(factor):
+    part = left_out(n_tasks=3000, sds=(1.0,))
+    part = LeftOut(part.mean, part.std / factor, part.y, part.task)
+    assert calibration(part, np.ones(1)) == pytest.approx(factor, rel=0.05)
