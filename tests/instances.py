@@ -4,6 +4,7 @@ import skmeta
 
 SMALL = {
     "AutoMetaRegressor": {"cv": 2, "n_repeats": 2, "n_support": (0, 3)},
+    "HierarchicalGPClassifier": {"max_iter": 20},
     "HierarchicalGPRegressor": {"max_iter": 30},
     "HierarchicalRidge": {},
     "MAMLRegressor": {"max_epochs": 5, "hidden_layer_sizes": (20,), "lr": 0.01},

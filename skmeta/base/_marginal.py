@@ -44,8 +44,18 @@ class MarginalEstimator(MetaEstimator):
                 "Every task has a single row: what varies between tasks cannot be told from noise. "
                 "Pass groups with several rows a task."
             )
-        self.history_ = learner.fit_tasks(rows, generator)
+        history = learner.fit_tasks(rows, generator)
+        self.history_ = [{**row, "epoch": i + 1} for i, row in enumerate(history)]
         self.n_iter_ = len(self.history_)
+
+    def _column_names(self) -> list[str]:
+        """Names of the columns of the design."""
+        names = list(getattr(self, "feature_names_in_", []))
+        names = names or [f"x{i}" for i in range(self.n_features_in_)]
+        n_more = len(getattr(self, "feature_regressors_", []))
+        if n_more == 1:
+            return [*names, "feature_regressor"]
+        return [*names, *(f"feature_regressor{i}" for i in range(n_more))]
 
     def update(self, X: Any, y: Any) -> Any:
         """Add rows to the task that the estimator is adapted to; ``self`` is left as it is.
@@ -102,14 +112,6 @@ class SpreadRegressor(MarginalEstimator, MetaRegressor):
     def _scaled(self, X: np.ndarray) -> np.ndarray:
         predicted = [model.predict(X) for model in self.feature_regressors_]
         return super()._scaled(np.column_stack([X, *predicted]) if predicted else X)
-
-    def _column_names(self) -> list[str]:
-        """Names of the columns of the design."""
-        names = list(getattr(self, "feature_names_in_", []))
-        names = names or [f"x{i}" for i in range(self.n_features_in_)]
-        if len(self.feature_regressors_) == 1:
-            return [*names, "feature_regressor"]
-        return [*names, *(f"feature_regressor{i}" for i in range(len(self.feature_regressors_)))]
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict targets: of the task adapted to, or of the population before ``adapt``.

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
 
 from skmeta.core.gp import (
     JITTER,
+    Bound,
     Evidence,
     Hyper,
     Parts,
@@ -28,17 +29,12 @@ from skmeta.core.learner import MarginalLearner, State
 from skmeta.core.tasks import Padded, TaskRows
 from skmeta.exceptions import TrainingDivergedError
 
-# Variances where the search starts, in units of that of y. The noise stays above the second.
-FIRST = {"noise": 0.3, "constant": 0.3, "rbf": 0.1, "shared_linear": 1.0, "shared_rbf": 0.3}
-FIRST_SLOPES = 0.1
+# The noise stays above this share of the variance of y.
 LEAST_NOISE = 1e-6
 # Standard deviation, on a log scale, of the prior of what all tasks share and of length scales:
 # wide, and yet what keeps the answer of five tasks finite.
 PRIOR_WIDTH = 3.0
-# Standard deviations between tasks have an exponential prior of this mean, in units of that of y:
-# tasks are alike where nothing says that they differ (Simpson et al., 2017).
-MEAN_SPREAD = 0.5
-SCALARS = tuple(FIRST)
+SCALARS = ("noise", "constant", "rbf", "shared_linear", "shared_rbf")
 VECTORS = ("linear", "length", "shared_length")
 # Padded rows times the widest task: what one batch of covariances may hold.
 CELLS_AT_A_TIME = 2**21
@@ -62,6 +58,19 @@ class GPLearner(MarginalLearner):
     max_task_rows : int
         Rows of a task that training looks at, at most; drawn at random.
     """
+
+    # Variances where the search starts, in units of that of y.
+    first_scalars: ClassVar[dict[str, float]] = {
+        "noise": 0.3,
+        "constant": 0.3,
+        "rbf": 0.1,
+        "shared_linear": 1.0,
+        "shared_rbf": 0.3,
+    }
+    first_slopes: ClassVar[float] = 0.1
+    # Standard deviations between tasks have an exponential prior of this mean, in units of that of
+    # y: tasks are alike where nothing says that they differ (Simpson et al., 2017).
+    mean_spread: ClassVar[float] = 0.5
 
     log_hyper: Tensor
     inducing: Tensor
@@ -99,7 +108,8 @@ class GPLearner(MarginalLearner):
 
     def _first(self) -> Tensor:
         d = self.n_features
-        values = [*FIRST.values(), *[FIRST_SLOPES / d] * d, *[math.sqrt(d)] * (2 * d)]
+        scalars = [self.first_scalars[name] for name in SCALARS]
+        values = [*scalars, *[self.first_slopes / d] * d, *[math.sqrt(d)] * (2 * d)]
         return torch.tensor(values, dtype=self.mean.dtype, device=self.mean.device).log()
 
     def _unpack(self, log_hyper: Tensor) -> Hyper:
@@ -121,18 +131,20 @@ class GPLearner(MarginalLearner):
         history: list[dict] = []
         for output in range(len(self.mean)):
             assert rows.y is not None
-            own = TaskRows(rows.x, rows.y[:, output], rows.offsets)
-            log_hyper = self._maximise(own, generator, history)
-            many = rows.n_tasks > 1
-            if not many:  # a single task has no part of its own
-                for name in ("constant", "rbf"):
-                    log_hyper[SCALARS.index(name)] = -60.0
-                log_hyper[len(SCALARS) : len(SCALARS) + self.n_features] = -60.0
-            h = self._unpack(log_hyper)
-            with torch.no_grad():
-                total = functools.reduce(add, self._evidence(h, own, many, generator))
-                self.log_hyper[output] = log_hyper
-                self.mean[output], self.root[output] = weights_posterior(total)
+            history += self._fit_output(
+                output, TaskRows(rows.x, rows.y[:, output], rows.offsets), generator
+            )
+        return history
+
+    def _fit_output(self, output: int, rows: TaskRows, generator: Generator) -> list[dict]:
+        history: list[dict] = []
+        log_hyper = self._maximise(rows, generator, history)
+        if rows.n_tasks == 1:  # a single task has no part of its own
+            log_hyper[self._own_part()] = -60.0
+        with torch.no_grad():
+            found = self._posterior(self._unpack(log_hyper), rows, generator)
+            self.log_hyper[output] = log_hyper
+            self.mean[output], self.root[output] = found
         return history
 
     def _maximise(self, rows: TaskRows, generator: Generator, history: list[dict]) -> Tensor:
@@ -146,16 +158,17 @@ class GPLearner(MarginalLearner):
             if whole is None:
                 part = self._some_tasks(rows, generator)
                 weight = rows.n_tasks / part.n_tasks
-            batches = whole if whole is not None else self._batches(part, generator)
+            batches = whole if whole is not None else list(self._batches(part, generator))
             with torch.enable_grad():
                 h = self._unpack(values)
                 parts = [self._parts(h, batch, rows.n_tasks > 1) for batch in batches]
-                bound, surrogate = bound_and_slopes(parts, weight)
+                bound = bound_and_slopes(parts, weight)
                 prior = self._prior_loss(values, first)
                 n_rows = weight * len(part.x)
                 optimizer.zero_grad()
-                ((surrogate + prior) / n_rows).backward()
-            value = float(bound + prior.detach()) / n_rows
+                ((bound.surrogate + prior) / n_rows).backward()
+            self._look_again(batches, bound)
+            value = float(bound.value + prior.detach()) / n_rows
             if not math.isfinite(value):
                 raise TrainingDivergedError(
                     f"The marginal likelihood became {value} at step {step + 1}. Lower lr, and "
@@ -168,26 +181,36 @@ class GPLearner(MarginalLearner):
 
     def _prior_loss(self, values: Tensor, first: Tensor) -> Tensor:
         """Minus the log prior of the log hyperparameters."""
+        wide = ((values - first) / PRIOR_WIDTH).square() / 2
+        own = (values / 2).exp() / self.mean_spread
+        return torch.where(self._own_part(), own, wide).sum()
+
+    def _own_part(self) -> Tensor:
+        """Which hyperparameters are variances of the tasks' own part."""
         d, n = self.n_features, len(SCALARS)
-        own = torch.zeros(len(values), dtype=torch.bool, device=values.device)
+        own = torch.zeros(n + 3 * d, dtype=torch.bool, device=self.mean.device)
         own[[SCALARS.index("constant"), SCALARS.index("rbf")]] = True
         own[n : n + d] = True  # the slopes
-        wide = ((values - first) / PRIOR_WIDTH).square() / 2
-        return torch.where(own, (values / 2).exp() / MEAN_SPREAD, wide).sum()
+        return own
 
-    def _parts(self, h: Hyper, rows: Padded, own_part: bool) -> tuple[Parts, Tensor, int]:
+    def _parts(self, h: Hyper, rows: Padded, own_part: bool) -> tuple[Parts, Tensor]:
+        """Covariances and targets of a batch."""
         assert rows.y is not None
-        parts = parts_of(h, rows.x, rows.mask, self.inducing, own_part=own_part)
-        if rows.mask is None:
-            return parts, rows.y, rows.y.numel()
-        return parts, rows.y * rows.mask, int(rows.mask.sum())
+        y = rows.y if rows.mask is None else rows.y * rows.mask
+        return parts_of(h, rows.x, rows.mask, self.inducing, own_part=own_part), y
 
-    def _evidence(
-        self, h: Hyper, rows: TaskRows, own_part: bool, generator: Generator
-    ) -> Iterator[Evidence]:
+    def _look_again(self, batches: list[Padded], bound: Bound) -> None:
+        """Improve what stands for the likelihood: a normal one is what it is."""
+
+    def _posterior(self, h: Hyper, rows: TaskRows, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Mean and root of the covariance of the shared weights, given all rows."""
+        total: Evidence | None = None
         for batch in self._batches(rows, generator):
-            parts, y, n_rows = self._parts(h, batch, own_part)
-            yield evidence(parts, solve(parts, y, n_rows), y)
+            parts, y = self._parts(h, batch, rows.n_tasks > 1)
+            found = evidence(parts, solve(parts, y), y)
+            total = found if total is None else add(total, found)
+        assert total is not None
+        return weights_posterior(total)
 
     def _fits_at_once(self, rows: TaskRows) -> bool:
         sizes = rows.sizes.clamp(max=self.max_task_rows)
@@ -222,7 +245,7 @@ class GPLearner(MarginalLearner):
         """Weights of the support rows' kernels for T tasks."""
         padded = support.padded()
         assert padded.y is not None
-        real = torch.ones_like(padded.y[..., 0])
+        real = padded.x.new_ones(padded.x.shape[:2])
         if padded.mask is not None:
             real = padded.mask.to(real)
         return self._state(padded.x * real.unsqueeze(2), padded.y * real.unsqueeze(2), real)
@@ -231,68 +254,77 @@ class GPLearner(MarginalLearner):
         alpha = torch.zeros_like(y)
         for output in range(len(self.mean)):
             h = self.hyper(output)
-            chol, phi = self._support_factor(output, h, x, real)
+            phi = shared_features(h, x, self.inducing)
+            chol = self._support_factor(output, x, phi, real, h.noise * real)
             surprise = (y[..., output] - phi @ self.mean[output]) * real
             alpha[..., output] = torch.cholesky_solve(surprise.unsqueeze(2), chol).squeeze(2)
         return {"x": x, "y": y, "real": real, "alpha": alpha}
 
+    def _support_noise(self, state: State, output: int) -> Tensor:
+        """Noise variance of every support row: (T, k)."""
+        return self.hyper(output).noise * state["real"]
+
     def _support_factor(
-        self, output: int, h: Hyper, x: Tensor, real: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Cholesky factor of the covariance of the support, and its shared features."""
-        phi = shared_features(h, x, self.inducing)
-        covariance = self._covariance(output, h, x, phi, x, phi)
+        self, output: int, x: Tensor, phi: Tensor, real: Tensor, noise: Tensor
+    ) -> Tensor:
+        """Cholesky factor of the covariance of the support's targets."""
+        covariance = self._covariance(output, x, phi, x, phi)
         both = real.unsqueeze(1) * real.unsqueeze(2)
         # A padded place is a row of its own with variance 1.
-        diagonal = (h.noise + JITTER) * real + (1 - real)
-        return torch.linalg.cholesky(covariance * both + torch.diag_embed(diagonal)), phi
+        diagonal = (noise + JITTER) * real + (1 - real)
+        return torch.linalg.cholesky(covariance * both + torch.diag_embed(diagonal))
 
     def _covariance(
-        self, output: int, h: Hyper, a: Tensor, phi_a: Tensor, b: Tensor, phi_b: Tensor
+        self, output: int, a: Tensor, phi_a: Tensor, b: Tensor, phi_b: Tensor
     ) -> Tensor:
         """Covariance between rows of a new task, given what training taught of the shared part."""
         known = (phi_a @ self.root[output]) @ (phi_b @ self.root[output]).mT
-        return known + task_kernel(h, a, b)
+        return known + task_kernel(self.hyper(output), a, b)
 
     def merge(self, state: State, more: State) -> State:
         """Condition on the rows of both."""
-        x, y, real = (torch.cat([state[n], more[n]], dim=1) for n in ("x", "y", "real"))
-        return self._state(x, y, real)
+        return self._state(
+            *(torch.cat([state[name], more[name]], dim=1) for name in ("x", "y", "real"))
+        )
+
+    def _latent(self, state: State, query: Padded, spread: bool) -> tuple[Tensor, Tensor]:
+        """Mean and (with ``spread``) variance of the functions at the query rows: (T, n, O)."""
+        means, variances = [], []
+        x = query.x
+        for output in range(len(self.mean)):
+            h = self.hyper(output)
+            phi = shared_features(h, x, self.inducing)
+            mean = phi @ self.mean[output]
+            variance = torch.zeros_like(mean)
+            if spread:
+                variance = (phi @ self.root[output]).square().sum(-1) + task_variance(h, x)
+                if len(self.inducing):
+                    carried = phi[..., 1 + self.n_features :].square().sum(-1)
+                    variance = variance + (h.shared_rbf - carried).clamp(min=0.0)
+            if state["x"].shape[1]:
+                real = state["real"].unsqueeze(2)
+                own = shared_features(h, state["x"], self.inducing)
+                cross = self._covariance(output, state["x"], own, x, phi) * real
+                mean = mean + (cross.mT @ state["alpha"][..., output].unsqueeze(2)).squeeze(2)
+                if spread:
+                    noise = self._support_noise(state, output)
+                    chol = self._support_factor(output, state["x"], own, state["real"], noise)
+                    half = torch.linalg.solve_triangular(chol, cross, upper=False)
+                    variance = variance - half.square().sum(1)
+            means.append(mean)
+            variances.append(variance.clamp(min=0.0))
+        return torch.stack(means, dim=-1), torch.stack(variances, dim=-1)
 
     def predict(self, state: State, query: TaskRows) -> Tensor:
         """Expected targets."""
         padded = query.padded()
-        outputs = []
-        for output in range(len(self.mean)):
-            h = self.hyper(output)
-            x, phi = padded.x, shared_features(h, padded.x, self.inducing)
-            mean = phi @ self.mean[output]
-            if state["x"].shape[1]:
-                support = shared_features(h, state["x"], self.inducing)
-                cross = self._covariance(output, h, x, phi, state["x"], support)
-                mean = mean + (cross @ state["alpha"][..., output].unsqueeze(2)).squeeze(2)
-            outputs.append(mean)
-        return padded.flat(torch.stack(outputs, dim=-1))
+        return padded.flat(self._latent(state, padded, spread=False)[0])
 
     def predict_variance(self, state: State, query: TaskRows) -> Tensor:
         """Variance of new observations."""
         padded = query.padded()
-        outputs = []
-        for output in range(len(self.mean)):
-            h = self.hyper(output)
-            x, phi = padded.x, shared_features(h, padded.x, self.inducing)
-            variance = (phi @ self.root[output]).square().sum(-1) + task_variance(h, x)
-            if len(self.inducing):
-                low_rank = phi[..., 1 + self.n_features :].square().sum(-1)
-                variance = variance + (h.shared_rbf - low_rank).clamp(min=0.0)
-            if state["x"].shape[1]:
-                chol, support = self._support_factor(output, h, state["x"], state["real"])
-                cross = self._covariance(output, h, state["x"], support, x, phi)
-                cross = cross * state["real"].unsqueeze(2)
-                half = torch.linalg.solve_triangular(chol, cross, upper=False)
-                variance = variance - half.square().sum(1)
-            outputs.append(variance.clamp(min=0.0) + h.noise)
-        return padded.flat(torch.stack(outputs, dim=-1))
+        noise = torch.stack([self.hyper(output).noise for output in range(len(self.mean))])
+        return padded.flat(self._latent(state, padded, spread=True)[1] + noise)
 
     def set_prior(self, rows: TaskRows) -> None:
         """No rows: those of the training tasks are in the shared weights already."""

@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from sklearn.cluster import KMeans
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
 
-from skmeta.base import SpreadRegressor
+from skmeta.base import MetaClassifier, SpreadRegressor
 from skmeta.base._constraints import LARGEST, POSITIVE_INT
+from skmeta.closed_form._gp_base import GPEstimator
+from skmeta.closed_form._gp_classifier_learner import GPClassifierLearner
 from skmeta.closed_form._gp_learner import GPLearner
-from skmeta.core.gp import Hyper
-
-# An inducing point is the mean of at least so many rows: one of a single row would be that row.
-FEWEST_MEMBERS = 3
-ROWS_AN_INDUCING_POINT = 8
-MOST_INDUCING = 128
-# k-means looks at so many random rows, at most.
-CLUSTERED_ROWS = 20_000
-ROWS_PER_STEP = 8192
-MAX_TASK_ROWS = 256
 
 
-class HierarchicalGPRegressor(SpreadRegressor):
+class HierarchicalGPRegressor(GPEstimator, SpreadRegressor):
     """Gaussian processes for grouped rows: a curve that all tasks share, and one for each task.
 
     A target is a shared function, plus a function of the task's own, plus noise. Both functions
@@ -136,90 +124,121 @@ class HierarchicalGPRegressor(SpreadRegressor):
         self.device = device
         self.random_state = random_state
 
-    def _fit_features(self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        design = super()._fit_features(X, y, numbers)
-        self._centres = self._cluster(design)
-        self.n_inducing_ = len(self._centres)
-        return design
-
-    def _cluster(self, X: np.ndarray) -> np.ndarray:
-        """Cluster centres that are no single row."""
-        most = self.n_inducing
-        if isinstance(most, str):
-            most = min(MOST_INDUCING, len(X) // ROWS_AN_INDUCING_POINT)
-        rng = check_random_state(self.random_state)
-        if len(X) > CLUSTERED_ROWS:
-            X = X[rng.choice(len(X), CLUSTERED_ROWS, replace=False)]
-        most = min(most, len(np.unique(X, axis=0)))
-        if most == 0:
-            return X[:0]
-        found = KMeans(most, n_init=1, random_state=rng).fit(X)
-        sizes = np.bincount(found.labels_, minlength=most)
-        return found.cluster_centers_[sizes >= FEWEST_MEMBERS]
-
     def _make_learner(self) -> GPLearner:
         return GPLearner(
-            len(self.x_mean_),
-            self.n_outputs_,
-            self.n_inducing_,
-            max_iter=self.max_iter,
-            lr=self.lr,
-            rows_per_step=ROWS_PER_STEP,
-            max_task_rows=MAX_TASK_ROWS,
+            len(self.x_mean_), self.n_outputs_, self.n_inducing_, **self._learner_options()
         )
 
-    def _train(self, learner: Any, *rows: Any) -> None:
-        with torch.no_grad():
-            learner.inducing.copy_(torch.from_numpy(self.__dict__.pop("_centres")))
-        super()._train(learner, *rows)
-
-    @property
-    def kernel_summary_(self) -> Any:
-        """How much of ``y`` varies in which way: a table to read.
-
-        One line a part: "between tasks" and "shared by all tasks" have a level (between tasks
-        only), a slope a column and a smooth curve; "noise" stands alone. ``sd`` is the standard
-        deviation that the part gives ``y``, in its units (for a slope: a change of the column by
-        its standard deviation). ``length_scale`` is the distance, in units of the column, over
-        which the curve changes; the shorter, the more the column matters to it.
-        """
-        import pandas as pd
-
-        check_is_fitted(self)
-        names = self._column_names()
-        parts = []
-        for output in range(self.n_outputs_):
-            h = {k: v.numpy(force=True) for k, v in vars(self._hyper(output)).items()}
-            slopes = np.full(len(names), h["shared_linear"])
-            own, shared = "between tasks", "shared by all tasks"
-            frame = pd.concat(
-                [
-                    _part(own, "level", [""], h["constant"]),
-                    _part(own, "slope", names, h["linear"]),
-                    _part(own, "curve", names, h["rbf"], h["length"] * self.x_scale_),
-                    _part(shared, "slope", names, slopes),
-                    _part(
-                        shared, "curve", names, h["shared_rbf"], h["shared_length"] * self.x_scale_
-                    ),
-                    _part("noise", "", [""], h["noise"]),
-                ],
-                ignore_index=True,
-            )
-            frame.insert(0, "output", output)
-            frame["sd"] *= self.y_scale_[output]
-            parts.append(frame)
-        frame = pd.concat(parts, ignore_index=True)
-        return frame if self._target_shape else frame.drop(columns="output")
-
-    def _hyper(self, output: int) -> Hyper:
-        return cast(GPLearner, self.learner_).hyper(output)
+    def _several_outputs(self) -> bool:
+        return bool(self._target_shape)
 
 
-def _part(who: str, what: str, columns: Any, variance: Any, length: Any = np.nan) -> Any:
-    """Lines of the summary for one part of the model."""
-    import pandas as pd
+class HierarchicalGPClassifier(GPEstimator, MetaClassifier):
+    """Gaussian processes for grouped rows with classes that all tasks share.
 
-    sd = np.broadcast_to(np.sqrt(variance), len(columns))
-    return pd.DataFrame(
-        {"who": who, "what": what, "column": list(columns), "sd": sd, "length_scale": length}
-    )
+    The log-odds of a class are a shared function, plus a function of the task's own, as in
+    :class:`HierarchicalGPRegressor`: what a new hospital differs in, be it the share of the sick or
+    what a symptom means there, is learned from a handful of its rows. Probabilities integrate over
+    what is not known of the task.
+
+    Parameters
+    ----------
+    n_inducing : "auto" or int, default="auto"
+        Inducing points of the shared curve, at most; cluster centres of the rows. "auto" is one for
+        eight rows, up to 128.
+    max_iter : int, default=50
+        Steps of the optimiser (Adam).
+    lr : float, default=0.3
+        Its first rate, on the logarithms of the hyperparameters; falls like a cosine.
+    device : str, default="cpu"
+        "auto", "cpu", "cuda", ... Always in double precision.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the clusters, and the draws of tasks where there are many rows.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels, in the order of the columns of ``predict_proba``.
+    kernel_summary_ : pandas.DataFrame
+        How much varies, along which columns, in log-odds: one line a part of the model and column.
+    n_inducing_ : int
+        Inducing points.
+    n_tasks_ : int
+        Tasks seen in ``fit``.
+    n_iter_ : int
+        Steps of the optimiser, of all classes together.
+    history_ : list of dict
+        One record a step: ``epoch`` and ``train_loss``, minus the bound on the log marginal
+        likelihood of the augmented rows, a row.
+    n_features_in_ : int
+        Columns of ``X``.
+    feature_names_in_ : ndarray of str
+        Names of the columns, where ``X`` had them.
+    meta_params_ : dict of str to ndarray
+        Log hyperparameters, inducing points, and the posterior of the shared functions.
+    state_ : dict of str to Tensor
+        The support rows of the task and the weights of their kernels.
+    adapted_ : bool
+        Whether ``predict`` answers for one task, or for the population.
+
+    See Also
+    --------
+    HierarchicalLogisticRegression : Lines instead of curves.
+
+    Notes
+    -----
+    Two classes have one latent process, more have one each, against the rest. An adapted estimator
+    holds its support rows, also in a pickle. Tasks of more than 256 rows are thinned at random in
+    ``fit``.
+
+    References
+    ----------
+    Wenzel, Galy-Fajou, Donner, Kloft and Opper (2019). Efficient Gaussian process classification
+    using Polya-Gamma data augmentation. Equations 6 to 9.
+
+    MacKay (1992). The evidence framework applied to classification networks. (Probabilities.)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmeta import HierarchicalGPClassifier
+    >>> rng = np.random.default_rng(0)
+    >>> hospital = np.repeat(np.arange(12), 30)
+    >>> X = rng.normal(size=(360, 2))
+    >>> sick = X[:, 0] + rng.normal(scale=2, size=12)[hospital] + rng.normal(size=360) > 0
+    >>> model = HierarchicalGPClassifier(max_iter=20, random_state=0).fit(X, sick, groups=hospital)
+    >>> new = model.adapt([[-2.0, 0.0], [-1.0, 0.0], [-1.5, 1.0]], [True, True, True])
+    >>> new.predict_proba([[0.0, 0.0]])[0, 1] > model.predict_proba([[0.0, 0.0]])[0, 1]
+    np.True_
+    """
+
+    # What a class means in one task it means in the others.
+    shared_classes: Any = True
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        "n_inducing": [StrOptions({"auto"}), Interval(Integral, 0, None, closed="left")],
+        "max_iter": POSITIVE_INT,
+        "lr": [Interval(Real, 0, LARGEST, closed="right")],
+        "device": [str, torch.device],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        *,
+        n_inducing: Any = "auto",
+        max_iter: int = 50,
+        lr: float = 0.3,
+        device: str = "cpu",
+        random_state: Any = None,
+    ) -> None:
+        self.n_inducing = n_inducing
+        self.max_iter = max_iter
+        self.lr = lr
+        self.device = device
+        self.random_state = random_state
+
+    def _make_learner(self) -> GPClassifierLearner:
+        n_classes = len(self.classes_)
+        return GPClassifierLearner(
+            len(self.x_mean_), n_classes, self.n_inducing_, **self._learner_options()
+        )

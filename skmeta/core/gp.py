@@ -8,7 +8,6 @@ ARD-linear + ARD-RBF and is drawn anew for every task.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -130,12 +129,13 @@ class Parts:
 
     Parameters
     ----------
-    own : Tensor of shape (T, n, n), or () where tasks have no part of their own
+    own : Tensor of shape (T, n, n), or (T, n) where tasks have no part of their own
         Covariance of a task's own part and the noise; padded places have variance 1.
     phi : Tensor of shape (T, n, q)
         Shared features, 0 in padded places.
-    rest : Tensor of shape (T, n, n), or (T, n) of the diagonal alone
-        The shared kernel less what the inducing points carry of it.
+    rest : Tensor of shape (T, n, n), or (T, n)
+        The shared kernel less what the inducing points carry of it; its diagonal alone where
+        ``own`` is diagonal.
     """
 
     own: Tensor
@@ -144,30 +144,36 @@ class Parts:
 
 
 def parts_of(
-    h: Hyper, x: Tensor, mask: Tensor | None, inducing: Tensor, *, own_part: bool
+    h: Hyper,
+    x: Tensor,
+    mask: Tensor | None,
+    inducing: Tensor,
+    *,
+    own_part: bool,
+    noise: Tensor | None = None,
 ) -> Parts:
     """Covariances of T padded tasks: x (T, n, d), mask (T, n).
 
-    Without ``own_part`` a task's covariance is the noise.
+    Without ``own_part`` a task's covariance is the noise: that of ``h``, or one a row (T, n).
     """
     phi = shared_features(h, x, inducing)
+    diagonal = (h.noise if noise is None else noise).expand(x.shape[:2]) + JITTER
     if mask is not None:
         phi = phi * mask.unsqueeze(2)
+        # A padded place is a row of its own with variance 1 and the value 0: it adds nothing.
+        diagonal = torch.where(mask, diagonal, 1.0)
     carried = phi[..., 1 + x.shape[-1] :]
+    some = bool(len(inducing))
     if not own_part:
-        missing = h.shared_rbf - carried.square().sum(-1)
-        return Parts(h.noise + JITTER, phi, missing * bool(len(inducing)))
-    eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        rest = (h.shared_rbf - carried.square().sum(-1)) * some
+        return Parts(diagonal, phi, rest if mask is None else rest * mask)
     own = task_kernel(h, x, x)
     rest = h.shared_rbf * rbf_kernel(x, x, h.shared_length) - carried @ carried.mT
-    rest = rest * bool(len(inducing))
-    if mask is None:
-        return Parts(own + (h.noise + JITTER) * eye, phi, rest)
-    both = (mask.unsqueeze(1) & mask.unsqueeze(2)).to(x)
-    # A padded place is a row of its own with variance 1 and the value 0: it adds nothing.
-    padding = (~mask).to(x)
-    own = own * both + torch.diag_embed((h.noise + JITTER) * mask + padding)
-    return Parts(own, phi, rest * both)
+    rest = rest * some
+    if mask is not None:
+        both = (mask.unsqueeze(1) & mask.unsqueeze(2)).to(x)
+        own, rest = own * both, rest * both
+    return Parts(own + torch.diag_embed(diagonal), phi, rest)
 
 
 @dataclass(frozen=True)
@@ -180,11 +186,11 @@ class Solved:
     y: Tensor  # K^-1 y
 
 
-def solve(parts: Parts, y: Tensor, n_real: int) -> Solved:
-    """Invert the covariances; without a part of the tasks' own these are the noise."""
-    if parts.own.ndim == 0:
+def solve(parts: Parts, y: Tensor) -> Solved:
+    """Invert the covariances; ``y`` of shape (T, n) is 0 in padded places."""
+    if parts.own.ndim == 2:
         inverse = 1 / parts.own
-        return Solved(n_real * parts.own.log(), inverse, parts.phi * inverse, y * inverse)
+        return Solved(parts.own.log().sum(), inverse, parts.phi * inverse.unsqueeze(2), y * inverse)
     chol = torch.linalg.cholesky(parts.own)
     inverse = torch.cholesky_inverse(chol)
     log_det = 2 * chol.diagonal(dim1=1, dim2=2).log().sum()
@@ -203,59 +209,79 @@ def evidence(parts: Parts, solved: Solved, y: Tensor) -> Evidence:
     )
 
 
-def bound_and_slopes(
-    batches: Sequence[tuple[Parts, Tensor, int]], weight: float = 1.0
-) -> tuple[Tensor, Tensor]:
-    """The bound of :func:`negative_bound`, and a sum whose gradient is that of the bound.
-
-    Going back through Cholesky factors takes most of a step; the slopes in the covariances have a
-    closed form, so that automatic differentiation is left with the kernels alone.
+@dataclass(frozen=True)
+class Bound:
+    """The bound of :func:`negative_bound` at some hyperparameters, and what it was made of.
 
     Parameters
     ----------
-    batches : sequence of (Parts, y, number of rows)
+    value : Tensor of shape ()
+        Without a graph.
+    surrogate : Tensor of shape ()
+        Of another value, and with the gradient of the bound.
+    mean, root : Tensors of shape (q,) and (q, q)
+        The posterior of the shared weights.
+    surprise : list of Tensors of shape (T, n)
+        K^-1 (y - phi mean) of every batch.
+    precision : list of Tensors of shape (T, n)
+        Diagonal of the inverse covariance of the rows of every batch, given all others.
+    """
+
+    value: Tensor
+    surrogate: Tensor
+    mean: Tensor
+    root: Tensor
+    surprise: list[Tensor]
+    precision: list[Tensor]
+
+
+def bound_and_slopes(batches: Sequence[tuple[Parts, Tensor]], weight: float = 1.0) -> Bound:
+    """The bound and its slopes, which automatic differentiation takes back from the kernels on.
+
+    Going back through Cholesky factors would take most of a step; the slopes in the covariances
+    have a closed form.
+
+    Parameters
+    ----------
+    batches : sequence of (Parts, y)
         With a graph back to the hyperparameters.
     weight : float
         How many times the batches stand for all tasks.
-
-    Returns
-    -------
-    bound : Tensor of shape ()
-        Without a graph.
-    surrogate : Tensor of shape ()
-        Of another value, and the same gradient.
     """
     with torch.no_grad():
-        solved = [solve(parts, y, n) for parts, y, n in batches]
-        sums = [evidence(p, s, y) for (p, y, _), s in zip(batches, solved, strict=True)]
+        solved = [solve(parts, y) for parts, y in batches]
+        sums = [evidence(p, s, y) for (p, y), s in zip(batches, solved, strict=True)]
         total = functools.reduce(add, sums)
-        bound = negative_bound(total, weight * sum(n for *_, n in batches), weight)
+        value = negative_bound(total, weight)
         mean, root = weights_posterior(total, weight)
-    surrogate = bound.new_zeros(())
-    for (parts, _, n_rows), s in zip(batches, solved, strict=True):
+    surrogate, surprises, precisions = value.new_zeros(()), [], []
+    for (parts, _), s in zip(batches, solved, strict=True):
         with torch.no_grad():
             surprise = s.y - s.phi @ mean  # K^-1 (y - phi m)
             spread = s.phi @ root  # K^-1 phi B^-1/2
             to_phi = spread @ root.T - surprise.unsqueeze(2) * mean
-            if parts.own.ndim == 0:
-                scale = s.inverse
-                to_own = n_rows * scale - surprise.square().sum() - spread.square().sum()
-                to_own = to_own - scale**2 * parts.rest.sum()
-                to_rest = scale.expand_as(parts.rest)
+            known = spread.square().sum(2)
+            if parts.own.ndim == 2:
+                to_own = s.inverse - surprise.square() - known - s.inverse.square() * parts.rest
+                precision = s.inverse - known
             else:
                 to_own = s.inverse - surprise.unsqueeze(2) * surprise.unsqueeze(1)
                 to_own = to_own - spread @ spread.mT - s.inverse @ parts.rest @ s.inverse
-                to_rest = s.inverse
+                precision = s.inverse.diagonal(dim1=1, dim2=2) - known
         surrogate = surrogate + weight * (
             0.5 * (to_own * parts.own).sum()
-            + 0.5 * (to_rest * parts.rest).sum()
+            + 0.5 * (s.inverse * parts.rest).sum()
             + (to_phi * parts.phi).sum()
         )
-    return bound, surrogate
+        surprises.append(surprise)
+        precisions.append(precision)
+    return Bound(value, surrogate, mean, root, surprises, precisions)
 
 
-def negative_bound(e: Evidence, n_rows: float, weight: float = 1.0) -> Tensor:
+def negative_bound(e: Evidence, weight: float = 1.0) -> Tensor:
     """Minus the variational bound on the log marginal likelihood (Titsias, 2009, equation 9).
+
+    Less the constant log(2 pi) / 2 a row.
 
     ``weight`` is how many times the tasks of ``e`` stand for all tasks.
     """
@@ -263,7 +289,7 @@ def negative_bound(e: Evidence, n_rows: float, weight: float = 1.0) -> Tensor:
     chol = torch.linalg.cholesky(eye + weight * e.gram)
     half = torch.linalg.solve_triangular(chol, weight * e.cross.unsqueeze(1), upper=False)
     value = weight * (e.log_det + e.square + e.trace) + 2 * chol.diagonal().log().sum()
-    return 0.5 * (value - half.square().sum() + n_rows * math.log(2 * math.pi))
+    return 0.5 * (value - half.square().sum())
 
 
 def weights_posterior(e: Evidence, weight: float = 1.0) -> tuple[Tensor, Tensor]:

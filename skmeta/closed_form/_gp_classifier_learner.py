@@ -1,0 +1,200 @@
+"""The learner behind HierarchicalGPClassifier: logistic likelihoods made normal, row by row."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
+
+from skmeta.closed_form._gp_learner import GPLearner, _thin
+from skmeta.core.gp import (
+    Bound,
+    Hyper,
+    Parts,
+    add,
+    evidence,
+    parts_of,
+    shared_features,
+    solve,
+    weights_posterior,
+)
+from skmeta.core.learner import State
+from skmeta.core.tasks import Padded, TaskRows
+
+# Passes over all rows after training, and over the support in adaptation: by then the
+# approximation moves in the fifth digit.
+FINAL_ROUNDS = 15
+ADAPT_ROUNDS = 30
+
+
+class GPClassifierLearner(GPLearner):
+    """One latent process a class (one for two classes), with Polya-Gamma augmentation.
+
+    Given one number a row, ``theta``, the logistic likelihood is a normal one: of the target
+    ``sign / (2 theta)`` with the variance ``1 / theta`` (Wenzel et al., 2019). Training alternates
+    between it and the hyperparameters; adaptation iterates it alone.
+
+    Parameters
+    ----------
+    n_classes : int
+        Classes, known to all tasks.
+    **options
+        As for :class:`GPLearner`.
+    """
+
+    first_scalars: ClassVar[dict[str, float]] = {
+        "noise": 0.3,  # not used: the likelihood has its own
+        "constant": 1.0,
+        "rbf": 0.3,
+        "shared_linear": 1.0,
+        "shared_rbf": 1.0,
+    }
+    first_slopes: ClassVar[float] = 0.3
+    mean_spread: ClassVar[float] = 1.0
+
+    def __init__(self, n_features: int, n_classes: int, n_inducing: int, **options) -> None:
+        super().__init__(n_features, 1 if n_classes == 2 else n_classes, n_inducing, **options)
+        self.n_classes = n_classes
+
+    # ---------------------------------------------------------------- fit
+
+    def fit_tasks(self, rows: TaskRows, generator: Generator) -> list[dict]:
+        """Fit every class against the others."""
+        if rows.n_tasks > 1 and int(rows.sizes.max()) > self.max_task_rows:
+            rows = _thin(rows, self.max_task_rows, generator)
+        assert rows.y is not None
+        signs = self._signs(rows.y)
+        # What a row needs during the fit is looked up by its number.
+        numbers = torch.arange(len(rows.x), device=rows.x.device)
+        history: list[dict] = []
+        for output in range(signs.shape[1]):
+            self._sign = signs[:, output]
+            self._theta = torch.full_like(self._sign, _theta(torch.ones(())).item())
+            own = TaskRows(rows.x, numbers, rows.offsets)
+            history += self._fit_output(output, own, generator)
+        del self._sign, self._theta
+        return history
+
+    def _signs(self, codes: Tensor) -> Tensor:
+        """+1 for the class of a column, -1 for the others: (..., O)."""
+        dtype = self.mean.dtype
+        if self.n_classes == 2:
+            return (2 * codes - 1).to(dtype).unsqueeze(-1)
+        return 2 * F.one_hot(codes, self.n_classes).to(dtype) - 1
+
+    def _parts(self, h: Hyper, rows: Padded, own_part: bool) -> tuple[Parts, Tensor]:
+        assert rows.y is not None
+        sign, theta = self._sign[rows.y], self._theta[rows.y]
+        parts = parts_of(h, rows.x, rows.mask, self.inducing, own_part=own_part, noise=1 / theta)
+        target = sign / (2 * theta)
+        return parts, target if rows.mask is None else target * rows.mask
+
+    def _look_again(self, batches: list[Padded], bound: Bound) -> None:
+        for rows, surprise, precision in zip(batches, bound.surprise, bound.precision, strict=True):
+            self._move(rows, surprise, precision)
+
+    def _move(self, rows: Padded, surprise: Tensor, precision: Tensor) -> None:
+        """Set theta to its expectation under the posterior of the process at the rows."""
+        assert rows.y is not None
+        theta = self._theta[rows.y]
+        found = _moved(self._sign[rows.y] / (2 * theta), 1 / theta, surprise, precision)
+        real = rows.mask if rows.mask is not None else torch.ones_like(rows.y, dtype=torch.bool)
+        self._theta[rows.y[real]] = found[real]
+
+    def _posterior(self, h: Hyper, rows: TaskRows, generator: Generator) -> tuple[Tensor, Tensor]:
+        found = super()._posterior(h, rows, generator)
+        for _ in range(FINAL_ROUNDS):
+            mean, root = found
+            total = None
+            for batch in self._batches(rows, generator):
+                parts, y = self._parts(h, batch, rows.n_tasks > 1)
+                solved = solve(parts, y)
+                spread = (solved.phi @ root).square().sum(2)
+                inverse = solved.inverse
+                if inverse.ndim == 3:
+                    inverse = inverse.diagonal(dim1=1, dim2=2)
+                self._move(batch, solved.y - solved.phi @ mean, inverse - spread)
+                parts, y = self._parts(h, batch, rows.n_tasks > 1)
+                sums = evidence(parts, solve(parts, y), y)
+                total = sums if total is None else add(total, sums)
+            assert total is not None
+            found = weights_posterior(total)
+        return found
+
+    # ---------------------------------------------------------------- adapt and predict
+
+    def condition(self, support: TaskRows) -> State:
+        """Weights of the support rows' kernels for T tasks."""
+        padded = support.padded()
+        assert padded.y is not None
+        real = padded.x.new_ones(padded.x.shape[:2])
+        if padded.mask is not None:
+            real = padded.mask.to(real)
+        signs = self._signs(padded.y) * real.unsqueeze(2)
+        return self._state(padded.x * real.unsqueeze(2), signs, real)
+
+    def _state(self, x: Tensor, y: Tensor, real: Tensor) -> State:
+        alpha, thetas = torch.zeros_like(y), torch.ones_like(y)
+        for output in range(y.shape[2]):
+            phi = shared_features(self.hyper(output), x, self.inducing)
+            expected = phi @ self.mean[output]
+            theta = torch.full_like(real, _theta(torch.ones(())).item())
+            for _ in range(ADAPT_ROUNDS):
+                chol, surprise = self._surprise(output, x, phi, y[..., output], real, theta)
+                precision = torch.cholesky_inverse(chol).diagonal(dim1=1, dim2=2)
+                target = y[..., output] / (2 * theta) - expected
+                theta = _moved(target, 1 / theta, surprise, precision, expected)
+            _, surprise = self._surprise(output, x, phi, y[..., output], real, theta)
+            alpha[..., output], thetas[..., output] = surprise, theta
+        return {"x": x, "y": y, "real": real, "alpha": alpha, "theta": thetas}
+
+    def _surprise(
+        self, output: int, x: Tensor, phi: Tensor, sign: Tensor, real: Tensor, theta: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        chol = self._support_factor(output, x, phi, real, 1 / theta)
+        rest = (sign / (2 * theta) - phi @ self.mean[output]) * real
+        return chol, torch.cholesky_solve(rest.unsqueeze(2), chol).squeeze(2)
+
+    def _support_noise(self, state: State, output: int) -> Tensor:
+        # Where tasks were joined, padded places have a theta of 0.
+        return state["real"] / state["theta"][..., output].clamp(min=1e-12)
+
+    def predict(self, state: State, query: TaskRows) -> Tensor:
+        """Log-scores of the classes, the uncertainty of the process integrated over."""
+        padded = query.padded()
+        mean, variance = self._latent(state, padded, spread=True)
+        logit = padded.flat(mean / torch.sqrt(1 + math.pi * variance / 8))  # MacKay's approximation
+        if self.n_classes == 2:
+            return torch.cat([torch.zeros_like(logit), logit], dim=1)
+        return F.logsigmoid(logit)
+
+    def predict_variance(self, state: State, query: TaskRows) -> Tensor:
+        """Variance of the latent processes."""
+        padded = query.padded()
+        return padded.flat(self._latent(state, padded, spread=True)[1])
+
+    def set_prior(self, rows: TaskRows) -> None:
+        """No rows: those of the training tasks are in the shared weights already."""
+        super().set_prior(rows)
+        self._prior["theta"] = self._prior["y"]
+
+
+def _theta(c: Tensor) -> Tensor:
+    """Expectation of a Polya-Gamma variable: tanh(c / 2) / (2 c), and 1/4 at 0."""
+    c = c.clamp(min=1e-4)
+    return torch.tanh(c / 2) / (2 * c)
+
+
+def _moved(
+    target: Tensor, noise: Tensor, surprise: Tensor, precision: Tensor, level: Tensor | float = 0.0
+) -> Tensor:
+    """Theta after a look at the posterior of the process, from leave-nothing-out identities.
+
+    ``surprise`` is K^-1 (target - mean) and ``precision`` the diagonal of K^-1, given all rows.
+    """
+    mean = level + target - noise * surprise
+    variance = (noise - noise.square() * precision).clamp(min=0.0)
+    return _theta(torch.sqrt(mean.square() + variance))
