@@ -1,7 +1,7 @@
 """Helpers shared by the benchmark scripts of this folder.
 
-Threads, peers that may be absent, tuning by tasks and closed-form ridge for the baselines,
-intervals over tasks, and the writing of csv and markdown.
+Threads, peers that may be absent, tuning by tasks and kernel ridge for the baselines, bootstrap
+over tasks, and the writing of csv and markdown.
 Nothing here is run by itself.
 """
 
@@ -37,7 +37,16 @@ def import_peer(name):
         return None
 
 
-def tune_by_tasks(candidates, fit_stages, X, y, groups, *, n_folds=5):
+def square_loss(y, out):
+    return (out - y) ** 2
+
+
+def log_loss(y, out):
+    """Log loss of labels 0 and 1 and log odds, row by row."""
+    return np.logaddexp(0, out) - y * out
+
+
+def tune_by_tasks(candidates, fit_stages, X, y, groups, *, n_folds=5, loss=square_loss):
     """Cross-validation that holds out whole tasks: best candidate, its stage, its predictions.
 
     `fit_stages(candidate, X, y, X_new)` gives an array (stages, rows), so that one fit of boosting
@@ -46,31 +55,57 @@ def tune_by_tasks(candidates, fit_stages, X, y, groups, *, n_folds=5):
     # The loss counts tasks, not rows, like the figures that are reported.
     _, task, size = np.unique(groups, return_inverse=True, return_counts=True)
     weight = 1 / size[task]
-    folds = list(GroupKFold(n_folds).split(X, y, groups))
+    folds = list(GroupKFold(min(n_folds, len(size))).split(X, y, groups))
     least, best = np.inf, None
     for candidate in candidates:
         parts = [fit_stages(candidate, X[a], y[a], X[b]) for a, b in folds]
         out = np.empty((len(parts[0]), len(y)))
         for (_, b), part in zip(folds, parts, strict=True):
             out[:, b] = part
-        losses = (weight * (out - y) ** 2).sum(axis=1)
+        losses = (weight * loss(y, out)).sum(axis=1)
         stage = int(losses.argmin())
         if losses[stage] < least:
             least, best = losses[stage], (candidate, stage, out[stage])
     return best
 
 
-def ridge_draws(Z, y, orders, k, penalties):
-    """Ridge without intercept on the first k rows of each order, predicted on the others.
+def linear_kernel(Z):
+    """Gram matrix of the rows of Z, as a function of row numbers."""
+    return lambda rows: Z[rows] @ Z[rows].T
 
-    `orders` (draws, rows) indexes the rows of one task; the answer is (penalties, draws, others).
-    In the k x k kernel form one eigendecomposition a draw serves every penalty.
+
+def rbf_kernel(X, gamma, level):
+    """As `linear_kernel`, of a Gaussian bump plus a constant."""
+
+    def gram(rows):
+        square = (X[rows] ** 2).sum(axis=1)
+        distance = square[:, None] + square - 2 * X[rows] @ X[rows].T
+        return level**2 + np.exp(-gamma * distance.clip(0))
+
+    return gram
+
+
+def gram_draws(kernel, orders, k):
+    """Gram matrices of one task: support with support, and the others with the support.
+
+    `orders` (draws, rows) holds the rows of one task in the order of each draw.
     """
-    support, query = Z[orders[:, :k]], Z[orders[:, k:]]
-    values, vectors = np.linalg.eigh(support @ support.transpose(0, 2, 1))
+    rows = np.sort(orders[0])
+    gram, o = kernel(rows), np.searchsorted(rows, orders)
+    s = o[:, None, :k]
+    return gram[o[:, :k, None], s], gram[o[:, k:, None], s]
+
+
+def ridge_draws(kernel, y, orders, k, penalties):
+    """Kernel ridge on the first k rows of each order, predicted on the others.
+
+    The answer is (penalties, draws, others): one eigendecomposition a draw serves every penalty.
+    """
+    support, query = gram_draws(kernel, orders, k)
+    values, vectors = np.linalg.eigh(support)
     rotated = np.einsum("dji,dj->di", vectors, y[orders[:, :k]])
     shrunk = rotated / (values.clip(0) + np.asarray(penalties)[:, None, None])
-    return np.einsum("dqi,adi->adq", query @ support.transpose(0, 2, 1) @ vectors, shrunk)
+    return np.einsum("dqi,adi->adq", query @ vectors, shrunk)
 
 
 def task_mean(values, splits):
@@ -78,8 +113,8 @@ def task_mean(values, splits):
     return float(np.mean([values[splits == s].mean() for s in np.unique(splits)]))
 
 
-def task_interval(values, splits, tasks, *, level=0.95, n_boot=2000, seed=0):
-    """Bootstrap interval of `task_mean` that resamples tasks.
+def task_boot(values, splits, tasks, *, n_boot=2000, seed=0):
+    """`task_mean` of resampled tasks, n_boot times; equal cells meet equal resamples.
 
     A task that several splits hold out is ONE cluster and is drawn with all its values: its
     splits are not independent evidence.
@@ -95,8 +130,17 @@ def task_interval(values, splits, tasks, *, level=0.95, n_boot=2000, seed=0):
     count = weight @ present
     # A resample may hold no task of a split: the mean is then over the splits that it does hold.
     mean = np.divide(weight @ value, count, out=np.full_like(count, np.nan), where=count > 0)
-    low, high = np.quantile(np.nanmean(mean, axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return np.nanmean(mean, axis=1)
+
+
+def interval(draws, level=0.95):
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def task_interval(values, splits, tasks, *, level=0.95):
+    """Bootstrap interval of `task_mean` that resamples tasks."""
+    return interval(task_boot(values, splits, tasks), level)
 
 
 def write_csv(path, records):

@@ -1,8 +1,8 @@
 """Sinusoid regression, MAML's own test bed (Finn et al., 2017, section 5.1).
 
 A task is y = A sin(x - phi), A in [0.1, 5], phi in [0, pi], x in [-5, 5]; the net is 1-40-40-1.
-What is measured: mean squared error on 100 new x of 1,000 new tasks after 1, 5 and 10 gradient steps
-on K = 5 or 10 rows, over three seeds. Published: MAML from 5 shots .67 after one step and .35
+What is measured: mean squared error on 100 new x of 1,000 new tasks after 1, 5 and 10 gradient
+steps on K = 5 or 10 rows, over three seeds. Published: MAML from 5 shots .67 after one step and .35
 after ten (its figure 3); a net pretrained on all tasks 2.41 and 2.19.
 
 Every learner trains on 10,000 tasks of 40 rows with K support rows. Baselines in the same run: a
@@ -79,6 +79,7 @@ SHARED = {
     "n_query": 35,
     "tasks_per_batch": 25,
     "early_stopping": False,
+    "augmentation": 0,
 }
 
 

@@ -114,6 +114,8 @@ class AutoMetaRegressor(MetaRegressor):
     array([4.])
     """
 
+    # So that return_std passes through pipelines with routing on.
+    __metadata_request__predict: ClassVar[dict] = {"return_std": True}
     _parameter_constraints: ClassVar[dict[str, list]] = {
         "n_support": ["array-like"],
         "cv": [Interval(Integral, 2, None, closed="left")],

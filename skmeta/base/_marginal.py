@@ -93,6 +93,8 @@ class MarginalEstimator(MetaEstimator):
 class SpreadRegressor(MarginalEstimator, MetaRegressor):
     """Base of regressors that know how sure they are, and may lean on an ordinary one."""
 
+    # So that return_std passes through pipelines with routing on.
+    __metadata_request__predict: ClassVar[dict] = {"return_std": True}
     feature_regressor: Any = None
 
     def _fit_features(self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray) -> np.ndarray:

@@ -92,7 +92,11 @@ class GPEstimator(MarginalEstimator):
                     _part(own, "curve", names, h["rbf"], h["length"] * self.x_scale_),
                     _part(shared, "slope", names, slopes),
                     _part(
-                        shared, "curve", names, h["shared_rbf"], h["shared_length"] * self.x_scale_
+                        shared,
+                        "curve",
+                        names,
+                        h["shared_rbf"] * bool(self.n_inducing_),
+                        h["shared_length"] * self.x_scale_,
                     ),
                     _part("noise", "", [""], h["noise"]),
                 ],

@@ -68,7 +68,7 @@ class HierarchicalRidge(SpreadRegressor):
     meta_params_ : dict of str to ndarray
         Mean, covariances and noise, in standardised units.
     state_ : dict of str to Tensor
-        The task's coefficients and the moments of its rows; no row is kept.
+        The task's coefficients and the moments of its rows (those of a single row are that row).
     adapted_ : bool
         Whether ``predict`` answers for one task, or for the population.
 
@@ -81,6 +81,11 @@ class HierarchicalRidge(SpreadRegressor):
     With one task there is nothing to say of what varies between tasks: the fit is a Bayesian linear
     regression. What the training rows say nothing of (constant or collinear columns) is held at
     zero. ``predict`` before ``adapt`` answers for a task of which nothing is known.
+
+    ``adapt`` is for a new task, and allows for what is not known of the mean. For a task that was
+    in ``fit`` it differs a little from the conditional modes of a mixed model, which
+    :meth:`task_effects` gives. Without random slopes a linear mixed model is not quite one of the
+    forms; with ``covariance="isotropic"`` their common variance may come out as nothing.
 
     References
     ----------
