@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import numpy as np
@@ -304,14 +305,17 @@ class MetaEstimator(Pickling, ABC):
         return {}
 
     def _condition(self, support: TaskRows) -> State:
-        state = self.learner_.condition_tasks(support)
-        for value in state.values():
-            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-                raise ValueError(
-                    "Adaptation overflowed: the support rows lie far outside the training tasks, "
-                    "or the inner learning rate is too high. Check X and y for huge values, or "
-                    "lower inner_lr (or n_adapt_steps) where the estimator has one."
-                )
+        state: State | None = None
+        with suppress(torch.linalg.LinAlgError):  # a matrix that overflowed has no factor
+            state = self.learner_.condition_tasks(support)
+        if state is None or not all(
+            bool(torch.isfinite(v).all()) for v in state.values() if v.is_floating_point()
+        ):
+            raise ValueError(
+                "Adaptation overflowed: the support rows lie far outside the training tasks, "
+                "or the inner learning rate is too high. Check X and y for huge values, or "
+                "lower inner_lr (or n_adapt_steps) where the estimator has one."
+            )
         return state
 
     # ---------------------------------------------------------------- predict

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, cast
 
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -48,7 +50,10 @@ class GPEstimator(MarginalEstimator):
         most = min(most, len(np.unique(X, axis=0)))
         if most == 0:
             return X[:0]
-        found = KMeans(most, n_init=1, random_state=rng).fit(X)
+        with warnings.catch_warnings():
+            # Rows that differ by rounding alone are one cluster.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            found = KMeans(most, n_init=1, random_state=rng).fit(X)
         sizes = np.bincount(found.labels_, minlength=most)
         return found.cluster_centers_[sizes >= FEWEST_MEMBERS]
 

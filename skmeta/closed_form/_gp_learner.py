@@ -17,6 +17,7 @@ from skmeta.core.gp import (
     Parts,
     add,
     bound_and_slopes,
+    careful_cholesky,
     evidence,
     parts_of,
     shared_features,
@@ -272,7 +273,7 @@ class GPLearner(MarginalLearner):
         both = real.unsqueeze(1) * real.unsqueeze(2)
         # A padded place is a row of its own with variance 1.
         diagonal = (noise + JITTER) * real + (1 - real)
-        return torch.linalg.cholesky(covariance * both + torch.diag_embed(diagonal))
+        return careful_cholesky(covariance * both + torch.diag_embed(diagonal))
 
     def _covariance(
         self, output: int, a: Tensor, phi_a: Tensor, b: Tensor, phi_b: Tensor

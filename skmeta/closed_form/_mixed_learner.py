@@ -15,6 +15,7 @@ from skmeta.core.mixed import (
     posterior_factor,
     posterior_mean,
     posterior_variance,
+    rooted,
     unknown_directions,
     with_constant,
 )
@@ -107,13 +108,16 @@ class MixedLearner(MarginalLearner):
                 best = found
         assert best is not None
         _, factor, fit = best
+        # Nothing varies along what the rows say nothing of: there the search stays where it starts.
+        factor = factor - ridge @ factor / torch.linalg.eigvalsh(sums.gram.sum(0))[-1]
         between = fit.noise * factor @ factor.T
         # A new task varies about a mean that is itself known only so well.
         prior = between + fit.noise * torch.linalg.inv(fit.precision)
         with torch.no_grad():
             self.mean[output] = fit.mean
             self.between[output] = between
-            self.root[output] = torch.linalg.cholesky(prior)
+            values, vectors = torch.linalg.eigh(prior)  # its rank may be that of rounding
+            self.root[output] = vectors * values.clamp(min=0).sqrt()
             self.noise[output] = fit.noise
 
     def _forms(self, n_tasks: int, p: int) -> list[str]:
@@ -129,21 +133,25 @@ class MixedLearner(MarginalLearner):
     def _minimise(self, form, sums, output, flat, ridge, history):
         """Penalised deviance, factor and fit at the optimum of one form of the covariance."""
         like = sums.gram
+        half, level = rooted(sums.gram, sums.cross[..., output : output + 1])
         start = np.concatenate([form.start(), [] if flat else [0.0]])
         bounds = [(None, None)] * form.size + ([] if flat else [LOG_ALPHA_BOUNDS])
 
         def model(theta: Tensor):
             log_alpha = None if flat else theta[-1]
             return mixed_model(
-                form.factor(theta[: form.size]), log_alpha, like, sums.cross[..., output],
+                form.factor(theta[: form.size]), log_alpha, half, level[..., 0],
                 sums.square[:, output], sums.n_rows, ridge, restricted=self.restricted,
             )  # fmt: skip
 
         def objective(values):
             theta = torch.tensor(values, dtype=like.dtype, device=like.device, requires_grad=True)
-            with torch.enable_grad():
-                deviance = model(theta).deviance
-                (slope,) = torch.autograd.grad(deviance, theta)
+            try:
+                with torch.enable_grad():
+                    deviance = model(theta).deviance
+                    (slope,) = torch.autograd.grad(deviance, theta)
+            except torch.linalg.LinAlgError:  # too long a step: the line search takes a shorter one
+                return 1e10, np.zeros(len(values))
             return deviance.item() / sums.n_rows, slope.cpu().numpy() / sums.n_rows
 
         values = start

@@ -91,6 +91,30 @@ def task_variance(h: Hyper, x: Tensor) -> Tensor:
     return h.constant + x.square() @ h.linear + h.rbf
 
 
+def careful_cholesky(covariance: Tensor) -> Tensor:
+    """Cholesky factors (..., n, n); where rounding spoils one, a share of its size is added first.
+
+    Raises
+    ------
+    ValueError
+        If a covariance is not finite, or no small share helps.
+    """
+    chol, info = torch.linalg.cholesky_ex(covariance)
+    if not bool(info.any()):
+        return chol
+    size = covariance.diagonal(dim1=-2, dim2=-1).amax(-1)
+    for share in (1e-10, 1e-7):
+        added = torch.where(info > 0, share * size, 0.0)[..., None]
+        covariance = covariance + torch.diag_embed(added.expand(covariance.shape[:-1]))
+        chol, info = torch.linalg.cholesky_ex(covariance)
+        if not bool(info.any()):
+            return chol
+    raise ValueError(
+        "The support rows lie so far outside the training rows that their covariance overflows. "
+        "Check X for huge values, and its units."
+    )
+
+
 def shared_features(h: Hyper, x: Tensor, inducing: Tensor) -> Tensor:
     """phi(x) of shape (..., n, 1 + d + m), whose weights are standard normal a priori.
 

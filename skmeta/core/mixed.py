@@ -84,8 +84,8 @@ class MixedFit:
 def mixed_model(
     factor: Tensor,
     log_alpha: Tensor | None,
-    gram: Tensor,
-    cross: Tensor,
+    half: Tensor,
+    level: Tensor,
     square: Tensor,
     n_rows: int,
     ridge: Tensor,
@@ -104,8 +104,8 @@ def mixed_model(
     log_alpha : Tensor of shape () or None
         Log precision of a zero-mean normal prior on all mean coefficients but the first. None is a
         flat prior.
-    gram, cross, square : Tensors of shape (T, p, p), (T, p) and (T,)
-        The moments of one output.
+    half, level, square : Tensors of shape (T, k, p), (T, k) and (T,)
+        What :func:`rooted` makes of the moments, for one output, and y'y.
     n_rows : int
         Rows of all tasks.
     ridge : Tensor of shape (p, p)
@@ -113,21 +113,23 @@ def mixed_model(
     restricted : bool
         Integrate over the mean where its prior is flat (REML), instead of maximising.
     """
-    p, rank = factor.shape
-    half = gram @ factor  # (T, p, r)
-    inner = torch.eye(rank, dtype=gram.dtype, device=gram.device) + factor.T @ half
-    chol = torch.linalg.cholesky(inner)
+    p = len(factor)
+    # V = I + Z F F' Z' in coordinates of the rows of every task: sums of squares, no differences.
+    turned = half @ factor
+    eye = torch.eye(half.shape[1], dtype=half.dtype, device=half.device)
+    chol = torch.linalg.cholesky(eye + turned @ turned.mT)
     log_det = 2 * chol.diagonal(dim1=1, dim2=2).log().sum()
-    # Sums over tasks of Z'V^-1 Z, Z'V^-1 y and y'V^-1 y (Woodbury).
-    joint = torch.cat([half.mT, (cross @ factor).unsqueeze(2)], dim=2)  # (T, r, p + 1)
+    # Sums over tasks of Z'V^-1 Z, Z'V^-1 y and y'V^-1 y.
+    joint = torch.cat([half, level.unsqueeze(2)], dim=2)
     solved = torch.linalg.solve_triangular(chol, joint, upper=False).flatten(0, 1)
-    inner_sum = solved.T @ solved
-    precision = gram.sum(0) - inner_sum[:p, :p] + ridge
-    shift = cross.sum(0) - inner_sum[:p, p]
-    total = square.sum() - inner_sum[p, p]
-    n_flat, n_prior = (p, 0) if log_alpha is None else (1, p - 1)
+    sums = solved.T @ solved
+    precision, shift = sums[:p, :p] + ridge, sums[:p, p]
+    total = square.sum() - level.square().sum() + sums[p, p]
+    # What the rows say nothing of is held by the ridge: no row is spent on it.
+    n_known = p - int(torch.linalg.matrix_rank(ridge, hermitian=True))
+    n_flat, n_prior = (n_known, 0) if log_alpha is None else (1, p - 1)
     if log_alpha is not None:
-        weight = torch.cat([gram.new_zeros(1), log_alpha.exp().expand(p - 1)])
+        weight = torch.cat([half.new_zeros(1), log_alpha.exp().expand(p - 1)])
         precision = precision + torch.diag(weight)
         log_det = log_det - n_prior * log_alpha
     root = torch.linalg.cholesky(precision)
@@ -143,6 +145,20 @@ def mixed_model(
     noise = residual / dof
     deviance = log_det + dof * (1 + torch.log(2 * torch.pi * noise))
     return MixedFit(deviance, mean, precision, noise)
+
+
+def rooted(gram: Tensor, cross: Tensor) -> tuple[Tensor, Tensor]:
+    """``half`` (T, k, p) and ``level`` (T, k, O): half' half = gram, half' level = cross.
+
+    The rows of k are no more than columns, or than rows of a task.
+    """
+    values, vectors = torch.linalg.eigh(gram)
+    known = values > 1e-14 * values[:, -1:]
+    k = int(known.sum(1).max())
+    values, vectors, known = values[:, -k:], vectors[..., -k:], known[:, -k:]
+    scale = torch.where(known, values, 1.0).sqrt()
+    half = (vectors * (scale * known).unsqueeze(1)).mT
+    return half, (vectors.mT @ cross) * (known / scale).unsqueeze(2)
 
 
 def unknown_directions(gram: Tensor) -> Tensor:
