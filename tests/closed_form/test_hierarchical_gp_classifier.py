@@ -1,0 +1,196 @@
+"""HierarchicalGPClassifier, against a dense computation one task at a time."""
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from scipy.special import expit
+from sklearn.metrics import log_loss
+
+from skmeta import HierarchicalGPClassifier
+from skmeta.core.gp import shared_features, task_kernel
+from skmeta.model_selection import predict_tasks
+
+FAST = {"max_iter": 25, "random_state": 0}
+
+
+def tasks(kind="level", n_tasks=24, n_rows=30, seed=0):
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(n_tasks), n_rows)
+    X = rng.normal(size=(len(groups), 2))
+    logit = 1.5 * X[:, 0]
+    if kind == "level":
+        logit = logit + rng.normal(scale=2.0, size=n_tasks)[groups]
+    if kind == "curve":
+        logit = 3 * np.sin(2 * X[:, 0])
+    return X, (rng.random(len(groups)) < expit(logit)).astype(int), groups
+
+
+@pytest.fixture(scope="module")
+def level():
+    X, y, groups = tasks()
+    return HierarchicalGPClassifier(**FAST).fit(X, y, groups=groups), X, y, groups
+
+
+def naive(model, X, y, X_new, n_rounds=400):
+    """Posterior of the latent process at new rows of one task; and its theta, iterated long."""
+    learner = model.learner_
+    h = learner.hyper(0)
+    x, new = (torch.tensor(model._scaled(a)) for a in (X, X_new))
+    sign = torch.tensor(2.0 * y - 1)
+    phi, phi_new = (shared_features(h, a, learner.inducing) for a in (x, new))
+    weights_cov = learner.root[0] @ learner.root[0].T
+    prior = phi @ learner.mean[0]
+    cov = phi @ weights_cov @ phi.T + task_kernel(h, x, x)
+    cross = phi_new @ weights_cov @ phi.T + task_kernel(h, new, x)
+    theta = torch.full_like(sign, 0.2)
+    for _ in range(n_rounds):
+        # Covariances of smooth kernels have no inverse to speak of: the rows' own are solved for.
+        gain = torch.linalg.solve(cov + torch.diag(1 / theta), cov).T
+        mean = prior + gain @ (sign / (2 * theta) - prior)
+        var = cov - gain @ cov
+        c = torch.sqrt(mean**2 + var.diagonal())
+        theta = torch.tanh(c / 2) / (2 * c)
+    gain = torch.linalg.solve(cov + torch.diag(1 / theta), cross.T).T
+    mean_new = phi_new @ learner.mean[0] + gain @ (sign / (2 * theta) - prior)
+    full = phi_new @ weights_cov @ phi_new.T + task_kernel(h, new, new)
+    carried = phi_new[:, 1 + x.shape[1] :].square().sum(1)
+    missing = (h.shared_rbf - carried).clamp(min=0) if len(learner.inducing) else 0.0
+    var_new = (full - gain @ cross.T).diagonal() + missing
+    return mean_new.numpy(), var_new.numpy(), theta.numpy()
+
+
+@pytest.mark.parametrize("k", [1, 2, 7, 20])
+def test_adaptation_is_that_of_a_dense_loop(level, k):
+    model, X, y, _ = level
+    support, new = X[:k], X[30:45]
+    mean, var, theta = naive(model, support, y[:k], new)
+    adapted = model.adapt(support, y[:k])
+    assert_allclose(adapted.state_["theta"][0, :, 0], theta, rtol=1e-6)
+    assert_allclose(adapted._outputs(new, "predict_variance")[:, 0], var, rtol=1e-5)
+    score = mean / np.sqrt(1 + math.pi * var / 8)
+    assert_allclose(adapted.decision_function(new), score, rtol=1e-5, atol=1e-8)
+    assert_allclose(adapted.predict_proba(new)[:, 1], expit(score), rtol=1e-5)
+
+
+def test_before_any_support_the_spread_between_tasks_counts(level):
+    model, X, _, _ = level
+    h = model.learner_.hyper(0)
+    x = torch.tensor(model._scaled(X[:5]))
+    phi = shared_features(h, x, model.learner_.inducing)
+    var = model._outputs(X[:5], "predict_variance")[:, 0]
+    known = (phi @ model.learner_.root[0]).square().sum(1)
+    assert (var >= (known + h.constant).numpy() - 1e-9).all()
+    assert float(h.constant) > 1  # the levels have a variance of 4
+
+
+def test_ragged_tasks_in_a_batch_are_those_alone_and_update_is_exact(level):
+    model, X, y, groups = level
+    support = np.arange(len(y)) % 30 < 1 + groups % 7
+    rest = ~support
+    together = predict_tasks(
+        model, X[support], y[support], groups[support], X[rest], groups[rest],
+        method="predict_proba",
+    )  # fmt: skip
+    for task in (0, 5, 13):
+        own = groups == task
+        alone = model.adapt(X[own & support], y[own & support])
+        assert_allclose(
+            together[groups[rest] == task], alone.predict_proba(X[own & rest]), rtol=1e-7
+        )
+    once = model.adapt(X[:9], y[:9])
+    steps = model.adapt(X[:4], y[:4]).update(X[4:9], y[4:9])
+    assert_allclose(once.predict_proba(X), steps.predict_proba(X), rtol=1e-9)
+
+
+def test_a_new_level_is_learned_from_a_few_rows():
+    X, y, groups = tasks(n_tasks=60, seed=1)
+    train = groups < 30
+    model = HierarchicalGPClassifier(**FAST).fit(X[train], y[train], groups=groups[train])
+    losses = []
+    for k in (0, 5, 15):
+        support, query = (
+            ~train & (np.arange(len(y)) % 30 < k),
+            ~train & (np.arange(len(y)) % 30 >= 15),
+        )
+        proba = predict_tasks(
+            model, X[support], y[support], groups[support], X[query], groups[query],
+            method="predict_proba",
+        )  # fmt: skip
+        losses.append(log_loss(y[query], proba))
+    assert losses[2] < losses[1] < losses[0] - 0.05
+
+
+def test_identical_tasks_stay_as_they_are_and_curves_are_found():
+    X, y, groups = tasks("curve", n_tasks=60, seed=2)
+    train = groups < 30
+    model = HierarchicalGPClassifier(**FAST).fit(X[train], y[train], groups=groups[train])
+    support, query = ~train & (np.arange(len(y)) % 30 < 5), ~train & (np.arange(len(y)) % 30 >= 5)
+    proba = predict_tasks(
+        model, X[support], y[support], groups[support], X[query], groups[query],
+        method="predict_proba",
+    )  # fmt: skip
+    truth = log_loss(y[query], expit(3 * np.sin(2 * X[query, 0])))
+    pooled = log_loss(y[query], model.predict_proba(X[query]))
+    assert pooled < truth + 0.04
+    assert log_loss(y[query], proba) < pooled + 0.01
+
+
+def test_three_classes_with_names():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(20), 24)
+    X = rng.normal(size=(480, 2))
+    shift = rng.normal(scale=1.0, size=(20, 3))[groups]
+    scores = np.column_stack([2 * X[:, 0], 2 * X[:, 1], -2 * X.sum(axis=1)]) + shift
+    y = np.array(["ash", "birch", "cedar"])[(scores + rng.gumbel(size=scores.shape)).argmax(axis=1)]
+    model = HierarchicalGPClassifier(**FAST).fit(X, y, groups=groups)
+    assert model.score(X, y) > 0.6
+    new = model.adapt(X[:3], ["ash"] * 3)  # a support of one class keeps all columns
+    proba = new.predict_proba(X)
+    assert list(new.classes_) == ["ash", "birch", "cedar"] and proba.shape == (480, 3)
+    assert_allclose(proba.sum(axis=1), 1)
+    assert proba[:, 0].mean() > model.predict_proba(X)[:, 0].mean()
+    assert len(model.kernel_summary_["output"].unique()) == 3
+    with pytest.raises(ValueError, match="Unknown label"):
+        model.adapt(X[:2], ["ash", "oak"])
+
+
+def test_probabilities_are_calibrated():
+    X, y, groups = tasks(n_tasks=80, seed=4)
+    train = groups < 30
+    model = HierarchicalGPClassifier(**FAST).fit(X[train], y[train], groups=groups[train])
+    support, query = ~train & (np.arange(len(y)) % 30 < 5), ~train & (np.arange(len(y)) % 30 >= 5)
+    proba = predict_tasks(
+        model, X[support], y[support], groups[support], X[query], groups[query],
+        method="predict_proba",
+    )[:, 1]  # fmt: skip
+    for low in (0.0, 0.2, 0.4, 0.6, 0.8):
+        here = (proba >= low) & (proba < low + 0.2)
+        assert abs(proba[here].mean() - y[query][here].mean()) < 0.1
+
+
+def test_large_tasks_few_inducing_points_and_a_step_that_sees_some_tasks(monkeypatch):
+    import skmeta.closed_form._gp_base as base
+
+    monkeypatch.setattr(base, "ROWS_PER_STEP", 200)
+    monkeypatch.setattr(base, "MAX_TASK_ROWS", 40)
+    X, y, groups = tasks(n_tasks=12, n_rows=70, seed=5)
+    for n_inducing in (0, 7):
+        model = HierarchicalGPClassifier(n_inducing=n_inducing, **FAST).fit(X, y, groups=groups)
+        again = pickle.loads(pickle.dumps(model))
+        assert_allclose(again.predict_proba(X), model.predict_proba(X), rtol=0)
+        own = groups == 0
+        loss = log_loss(y[own], model.adapt(X[own][:30], y[own][:30]).predict_proba(X[own]))
+        assert loss < log_loss(y[own], model.predict_proba(X[own]))
+
+
+def test_separable_rows_give_finite_answers():
+    X, _, groups = tasks(n_tasks=8)
+    y = (X[:, 0] > 0).astype(int)
+    model = HierarchicalGPClassifier(**FAST).fit(X, y, groups=groups)
+    assert model.score(X, y) > 0.95
+    proba = model.adapt(X[:20], y[:20]).predict_proba(100 * X)
+    assert np.isfinite(proba).all() and (proba >= 0).all()
