@@ -53,6 +53,7 @@ from scipy.stats import rankdata
 SKMETA_METHODS = {
     "ProtoNet": "ProtoNetClassifier",
     "MAML": "MAMLClassifier",
+    "HierarchicalGP": "HierarchicalGPClassifier",
     "HierarchicalLogistic": "HierarchicalLogisticRegression",
     "Auto": "AutoMetaClassifier",
 }
