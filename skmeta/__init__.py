@@ -7,6 +7,7 @@ from skmeta.closed_form._hierarchical_gp import (
     HierarchicalGPClassifier,
     HierarchicalGPRegressor,
 )
+from skmeta.closed_form._hierarchical_logistic import HierarchicalLogisticRegression
 from skmeta.closed_form._hierarchical_ridge import HierarchicalRidge
 from skmeta.metric._protonet import ProtoNetClassifier
 from skmeta.optimization._maml import MAMLRegressor
@@ -15,6 +16,7 @@ __all__ = [
     "AutoMetaRegressor",
     "HierarchicalGPClassifier",
     "HierarchicalGPRegressor",
+    "HierarchicalLogisticRegression",
     "HierarchicalRidge",
     "MAMLRegressor",
     "MetaEstimator",

@@ -6,6 +6,7 @@ SMALL = {
     "AutoMetaRegressor": {"cv": 2, "n_repeats": 2, "n_support": (0, 3)},
     "HierarchicalGPClassifier": {"max_iter": 20},
     "HierarchicalGPRegressor": {"max_iter": 30},
+    "HierarchicalLogisticRegression": {"method": "simulate", "n_support": (5,), "max_iter": 15},
     "HierarchicalRidge": {},
     "MAMLRegressor": {"max_epochs": 5, "hidden_layer_sizes": (20,), "lr": 0.01},
     "ProtoNetClassifier": {"max_epochs": 2, "hidden_layer_sizes": (16, 16)},

@@ -86,10 +86,11 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
             return _local_classes(y, batch, prior)
         unknown = set(np.unique(y).tolist()) - set(self.classes_.tolist())
         if unknown:
+            cure = " If every task has classes of its own, fit with shared_classes=False."
             raise ValueError(
                 f"Unknown label(s) {sorted(unknown, key=str)}: classes are shared between tasks "
-                f"here, and fit knew {self.classes_.tolist()}. If every task has classes of its "
-                "own, fit with shared_classes=False."
+                f"here, and fit knew {self.classes_.tolist()}."
+                + (cure if "shared_classes" in self.get_params(deep=False) else "")
             )
         return {}
 
