@@ -23,7 +23,7 @@ class MarginalEstimator(MetaEstimator):
     # What the episodic families have as parameters, and these methods have no use for.
     module: Any = None
     device: str = "cpu"
-    random_state: Any = None
+    random_state: Any = 0  # nothing is drawn: the global generator must not be, either
 
     def _inference_dtype(self, device: torch.device) -> torch.dtype:
         return torch.float64
