@@ -1,6 +1,7 @@
 """Meta-learning as scikit-learn estimators."""
 
 from skmeta._version import __version__
+from skmeta.auto._classifier import AutoMetaClassifier
 from skmeta.auto._regressor import AutoMetaRegressor
 from skmeta.base import MetaEstimator, adapt, split_task_column
 from skmeta.closed_form._hierarchical_gp import (
@@ -13,6 +14,7 @@ from skmeta.metric._protonet import ProtoNetClassifier
 from skmeta.optimization._maml import MAMLRegressor
 
 __all__ = [
+    "AutoMetaClassifier",
     "AutoMetaRegressor",
     "HierarchicalGPClassifier",
     "HierarchicalGPRegressor",

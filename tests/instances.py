@@ -3,6 +3,7 @@
 import skmeta
 
 SMALL = {
+    "AutoMetaClassifier": {"cv": 2, "n_repeats": 2, "n_support": (0, 3)},
     "AutoMetaRegressor": {"cv": 2, "n_repeats": 2, "n_support": (0, 3)},
     "HierarchicalGPClassifier": {"max_iter": 20},
     "HierarchicalGPRegressor": {"max_iter": 30},

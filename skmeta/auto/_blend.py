@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import softmax
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import logsumexp, softmax
 
 # The loss over all support sizes counts for so much in the weights of each: they change slowly.
 SMOOTHING = 0.5
@@ -19,71 +22,135 @@ LEAST_WEIGHT = 0.02
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """What every member predicted for the query rows of tasks left out, at one support size.
+class Judged(ABC):
+    """What every member said of the query rows of tasks left out, at one support size."""
 
-    Parameters
-    ----------
-    mean, std : arrays of shape (n_rows, n_members, n_outputs)
-        Predictions and their standard deviations, in units of the scale of y.
-    y : array of shape (n_rows, n_outputs)
-        Targets, in the same units.
-    task : array of shape (n_rows,)
-        Number of the task.
-    """
-
-    mean: np.ndarray
-    std: np.ndarray
-    y: np.ndarray
     task: np.ndarray
 
-    @property
+    @cached_property
     def row_weight(self) -> np.ndarray:
         """Weight of every row: tasks count alike."""
         sizes = np.bincount(self.task)
         return 1.0 / sizes[self.task] / (sizes > 0).sum()
 
-    def losses(self) -> np.ndarray:
-        """Mean squared error of each member, the mean over tasks: (n_members,)."""
-        square = ((self.mean - self.y[:, None]) ** 2).mean(axis=2)
-        return self.row_weight @ square
+    @cached_property
+    def n_tasks(self) -> int:
+        """Number of tasks."""
+        return len(np.unique(self.task))
 
+    @abstractmethod
+    def losses(self) -> np.ndarray:
+        """Loss of each member, the mean over tasks: (n_members,)."""
+
+    @abstractmethod
+    def loss(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
+        """Loss of a blend, and its gradient."""
+
+
+@dataclass(frozen=True)
+class LeftOut(Judged):
+    """Predictions of numbers.
+
+    Parameters
+    ----------
+    task : array of shape (n_rows,)
+        Number of the task.
+    mean, std : arrays of shape (n_rows, n_members, n_outputs)
+        Predictions and their standard deviations, in units of the scale of y.
+    y : array of shape (n_rows, n_outputs)
+        Targets, in the same units.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+    y: np.ndarray
+
+    @cached_property
     def products(self) -> np.ndarray:
         """Mean products of the members' errors: (n_members, n_members)."""
         error = self.mean - self.y[:, None]
         n_outputs = self.y.shape[1]
         return np.einsum("r,rmo,rno->mn", self.row_weight, error, error) / n_outputs
 
+    def losses(self) -> np.ndarray:
+        return np.diag(self.products)
 
-def blend_weights(parts: list[LeftOut]) -> np.ndarray:
+    def loss(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
+        slope = self.products @ weights
+        return float(weights @ slope), 2 * slope
+
+
+@dataclass(frozen=True)
+class LabelsLeftOut(Judged):
+    """Predictions of labels; a blend of them is the weighted mean of log probabilities.
+
+    Parameters
+    ----------
+    task : array of shape (n_rows,)
+        Number of the task.
+    log_proba : array of shape (n_rows, n_members, n_classes)
+        Logarithms of probabilities.
+    codes : int array of shape (n_rows,)
+        Numbers of the true classes.
+    """
+
+    log_proba: np.ndarray
+    codes: np.ndarray
+
+    @cached_property
+    def _true(self) -> np.ndarray:
+        """Log probability of the true class: (n_rows, n_members)."""
+        return np.take_along_axis(self.log_proba, self.codes[:, None, None], axis=2)[:, :, 0]
+
+    def losses(self) -> np.ndarray:
+        return -self.row_weight @ self._true
+
+    def loss(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
+        scores = np.einsum("m,rmc->rc", weights, self.log_proba)
+        total = logsumexp(scores, axis=1)
+        proba = np.exp(scores - total[:, None])
+        value = self.row_weight @ (total - self._true @ weights)
+        expected = np.einsum("rc,rmc->rm", proba, self.log_proba)
+        return float(value), self.row_weight @ (expected - self._true)
+
+
+def blend_weights(parts: Sequence[Judged]) -> np.ndarray:
     """Weights of the members at every support size: (n_sizes, n_members), rows sum to 1.
 
-    They minimise the squared error of the blend over the tasks left out; that of all support sizes
-    counts too. The fewer tasks, the closer they stay to weights that fall with a member's loss.
+    They minimise the loss of the blend over the tasks left out; that of all support sizes counts
+    too. The fewer tasks, the closer they stay to weights that fall with a member's loss.
     """
-    products = [part.products() for part in parts]
-    overall = np.mean([q / (np.trace(q) / len(q) + TINY) for q in products], axis=0)
-    losses = np.diag(overall) + TINY  # a member may be perfect
-    excess = losses / losses.min() - 1
-    n_most = max(len(np.unique(part.task)) for part in parts)
-    prior = softmax(-n_most * excess)
+    scales = [part.losses().mean() + TINY for part in parts]
+    # A member may be perfect.
+    losses = np.mean([p.losses() / s for p, s in zip(parts, scales, strict=True)], axis=0) + TINY
+    prior = softmax(-max(part.n_tasks for part in parts) * (losses / losses.min() - 1))
     weights = []
-    for part, q in zip(parts, products, strict=True):
-        n_tasks = len(np.unique(part.task))
-        scale = np.trace(q) / len(q) + TINY
-        pull = TASKS_WORTH / (TASKS_WORTH + n_tasks)
-        total = q / scale + SMOOTHING * overall
-        found = _on_simplex(total + pull * np.eye(len(q)), pull * prior)
+    for i, part in enumerate(parts):
+        pull = TASKS_WORTH / (TASKS_WORTH + part.n_tasks)
+        # Half, so that the pull is the curvature of its own term.
+        shares = np.full(len(parts), SMOOTHING / len(parts))
+        shares[i] += 1.0
+        shares /= 2 * np.array(scales)
+        found = _on_simplex(partial(_pulled_loss, parts, shares, pull, prior), len(losses))
         found = np.where(found < LEAST_WEIGHT, 0.0, found)
         weights.append(found / found.sum())
     return np.array(weights)
 
 
-def _on_simplex(q: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Minimise w'Qw / 2 - b'w over weights that are not negative and sum to 1."""
-    m = len(q)
+def _pulled_loss(
+    parts: Sequence[Judged], shares: np.ndarray, pull: float, prior: np.ndarray, w: np.ndarray
+) -> tuple[float, np.ndarray]:
+    value, slope = pull * (w @ w / 2 - prior @ w), pull * (w - prior)
+    for part, share in zip(parts, shares, strict=True):
+        loss, gradient = part.loss(w)
+        value, slope = value + share * loss, slope + share * gradient
+    return value, slope
+
+
+def _on_simplex(objective: Callable, m: int) -> np.ndarray:
+    """Minimise over m weights that are not negative and sum to 1."""
     found = minimize(
-        lambda w: (w @ q @ w / 2 - b @ w, q @ w - b),
+        objective,
         np.full(m, 1.0 / m),
         jac=True,
         bounds=[(0.0, 1.0)] * m,
@@ -114,3 +181,15 @@ def calibration(part: LeftOut, weights: np.ndarray, level: float = 0.9) -> float
     place = (share < level).sum(axis=0).clip(max=len(z) - 1)
     found = np.take_along_axis(np.take_along_axis(z, order, 0), place[None], 0)[0]
     return float(np.clip(found.mean() / 1.6449, 0.5, 3.0))
+
+
+def sharpness(part: LabelsLeftOut, weights: np.ndarray) -> float:
+    """Factor on the log probabilities of the blend: above 1 makes them surer, below 1 less sure."""
+    scale = part.losses().mean() + TINY
+    pull = TASKS_WORTH / (TASKS_WORTH + part.n_tasks)
+
+    def objective(log_factor: float) -> float:
+        return part.loss(np.exp(log_factor) * weights)[0] / scale + pull * log_factor**2 / 2
+
+    found = minimize_scalar(objective, bounds=(-np.log(2), np.log(2)), method="bounded")
+    return float(np.exp(found.x))

@@ -2,38 +2,109 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
-from joblib import Parallel, delayed
-from sklearn.model_selection import GroupKFold
-from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.base import clone
+from sklearn.linear_model import RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from skmeta.auto._blend import LeftOut, blend_weights, calibration, spread_of
-from skmeta.auto._members import (
-    MEMBERS,
-    boosting_pays,
-    fit_members,
-    predict_left_out,
-    predict_members,
-)
+from skmeta.auto._base import AutoMeta
+from skmeta.auto._blend import LeftOut, calibration, spread_of
+from skmeta.auto._members import Team
 from skmeta.base import MetaRegressor
-from skmeta.base._constraints import POSITIVE_INT
-from skmeta.base._groups import task_numbers
-from skmeta.base._rows import TOO_FAR, TaskBatch
+from skmeta.base._feature import out_of_task
+from skmeta.base._rows import TOO_FAR
 from skmeta.closed_form._hierarchical_gp import HierarchicalGPRegressor
 from skmeta.closed_form._hierarchical_ridge import HierarchicalRidge
-from skmeta.core.learner import Learner
 
-# With fewer tasks there is nothing to compare on: one is an ordinary problem, two share a line.
-FEWEST_TASKS = 3
-FEW_TASKS = {1: "gp", 2: "linear"}
+# Curves on top of boosting are tried where it beats a line by more than this share of its error.
+WORTH_BOOSTING = 0.02
 
 
-class AutoMetaRegressor(MetaRegressor):
+class Regressors(Team):
+    """A mixed model and a Gaussian process, both also with boosting: one fit of it for all."""
+
+    roles: ClassVar = {
+        "pooled linear": ("linear", False),
+        "pooled boosting": ("boosted linear", False),
+        "linear": ("linear", True),
+        "gp": ("gp", True),
+        "boosted linear": ("boosted linear", True),
+        "boosted gp": ("boosted gp", True),
+    }
+
+    @classmethod
+    def candidates(
+        cls, seed: int, X: np.ndarray, y: np.ndarray, numbers: np.ndarray | None
+    ) -> dict[str, Any]:
+        found = {
+            "linear": HierarchicalRidge(),
+            "gp": HierarchicalGPRegressor(random_state=seed),
+            "boosted linear": HierarchicalRidge(feature_regressor="boosting"),
+            "boosted gp": HierarchicalGPRegressor(feature_regressor="boosting", random_state=seed),
+        }
+        if numbers is not None and not boosting_pays(X, y, numbers):
+            del found["boosted gp"]
+        return found
+
+    @classmethod
+    def fit(
+        cls, candidates: dict[str, Any], X: np.ndarray, y: np.ndarray, numbers: np.ndarray
+    ) -> dict[str, Any]:
+        shared, fits = None, {}
+        for name, candidate in candidates.items():
+            estimator = clone(candidate)
+            if estimator.feature_regressor is not None:
+                if shared is None:
+                    own = np.unique(numbers, return_inverse=True)[1]
+                    shared = out_of_task("boosting", X, y.reshape(len(y), -1), own)
+                estimator._out_of_task = shared
+            fits[name] = estimator.fit(X, y, groups=numbers)
+        return fits
+
+    @classmethod
+    def predict(
+        cls,
+        names: list[str],
+        members: dict[str, Any],
+        population: dict[str, Any],
+        X: np.ndarray,
+        **how: Any,
+    ) -> tuple[np.ndarray, ...]:
+        """Means, and (unless ``return_std=False``) standard deviations."""
+        return_std = how.get("return_std", True)
+        means, stds = [], []
+        known: dict[tuple[str, bool], Any] = {}
+        for name in names:
+            fit, adapts = role = cls.roles[name]
+            model = (members if adapts else population)[fit]
+            if role not in known:
+                found = model.predict(X, return_std=return_std)
+                known[role] = found if return_std else (found, np.zeros_like(found))
+            mean, std = known[role]
+            if name == "pooled boosting":
+                columns = [regressor.predict(X) for regressor in model.feature_regressors_]
+                mean = np.column_stack(columns).reshape(mean.shape)
+            means.append(mean)
+            stds.append(std)
+        return np.stack(means, axis=1), np.stack(stds, axis=1)
+
+
+def boosting_pays(X: np.ndarray, y: np.ndarray, numbers: np.ndarray) -> bool:
+    """Whether pooled boosting beats pooled ridge regression on tasks that they have not seen."""
+    line = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 5, 15)))
+    weight = 1.0 / np.bincount(numbers)[numbers]
+    targets = y.reshape(len(y), -1)
+    losses = [
+        (weight[:, None] * (out_of_task(kind, X, targets, numbers)[1] - targets) ** 2).sum(axis=0)
+        for kind in (line, "boosting")
+    ]
+    return bool((losses[1] < (1 - WORTH_BOOSTING) * losses[0]).any())
+
+
+class AutoMetaRegressor(AutoMeta, MetaRegressor):
     """Chooses how much to share between tasks, and how: the estimator to try first.
 
     Pooled models, a linear mixed model, a hierarchical Gaussian process, and both with the
@@ -116,193 +187,18 @@ class AutoMetaRegressor(MetaRegressor):
 
     # So that return_std passes through pipelines with routing on.
     __metadata_request__predict: ClassVar[dict] = {"return_std": True}
-    _parameter_constraints: ClassVar[dict[str, list]] = {
-        "n_support": ["array-like"],
-        "cv": [Interval(Integral, 2, None, closed="left")],
-        "n_repeats": POSITIVE_INT,
-        "n_jobs": [None, Integral],
-        "random_state": ["random_state"],
-    }
+    _team: ClassVar[type[Team]] = Regressors
 
-    def __init__(
-        self,
-        *,
-        n_support: Any = (0, 1, 3, 5, 10),
-        cv: int = 5,
-        n_repeats: int = 5,
-        n_jobs: int | None = None,
-        random_state: Any = None,
-    ) -> None:
-        self.n_support = n_support
-        self.cv = cv
-        self.n_repeats = n_repeats
-        self.n_jobs = n_jobs
-        self.random_state = random_state
+    def _left_out(
+        self, answers: tuple[np.ndarray, ...], y: np.ndarray, task: np.ndarray
+    ) -> LeftOut:
+        shape = (len(y), -1, self.n_outputs_)
+        mean, std = (answer.reshape(shape) for answer in answers)
+        target = (y.reshape(len(y), -1) - self.y_mean_) / self.y_scale_
+        return LeftOut(task, (mean - self.y_mean_) / self.y_scale_, std / self.y_scale_, target)
 
-    # ---------------------------------------------------------------- fit
-
-    def _candidates(self, seed: int) -> dict[str, Any]:
-        return {
-            "linear": HierarchicalRidge(),
-            "gp": HierarchicalGPRegressor(random_state=seed),
-            "boosted linear": HierarchicalRidge(feature_regressor="boosting"),
-            "boosted gp": HierarchicalGPRegressor(feature_regressor="boosting", random_state=seed),
-        }
-
-    def _fit(self, X: Any, y: Any, groups: Any) -> AutoMetaRegressor:
-        self._validate_params()
-        sizes = _checked_sizes(self.n_support)
-        X, y = self._check_rows(X, y, reset=True)
-        numbers, n_tasks = task_numbers(groups, len(X))
-        self._fit_targets(y, numbers, n_tasks, groups is not None)
-        if n_tasks > 1 and int(np.bincount(numbers).max()) < 2:
-            raise ValueError(self._no_episode)
-        rng = check_random_state(self.random_state)
-        candidates = self._candidates(int(rng.randint(np.iinfo(np.int32).max)))
-        if n_tasks >= FEWEST_TASKS and not boosting_pays(X, y, numbers):
-            del candidates["boosted gp"]
-        names = [name for name, (fit, _) in MEMBERS.items() if fit in candidates]
-        if n_tasks < FEWEST_TASKS:
-            names = [FEW_TASKS[n_tasks]]
-            self._sizes = np.zeros(1)
-            self._scores = np.full((1, 2), np.nan)
-            self._weights, self._factors = np.ones((1, 1)), np.ones(1)
-        else:
-            left_out = self._leave_out(candidates, X, y, numbers, sizes, rng)
-            self._choose(left_out)
-        used = self._weights.max(axis=0) > 0
-        self._names = [name for name, some in zip(names, used, strict=True) if some]
-        self._compared = names
-        self._weights = self._weights[:, used]
-        used_fits = dict.fromkeys(MEMBERS[name][0] for name in self._names)
-        chosen = {name: candidates[name] for name in used_fits}
-        self.members_ = fit_members(chosen, X, y, numbers)
-        self._population = self.members_
-        self.history_ = [
-            {"epoch": i + 1, "member": name, "valid_loss": float(np.mean(self._scores[:, i]))}
-            for i, name in enumerate(names)
-        ]
-        self.n_iter_ = len(self.history_)
-        self.n_tasks_ = n_tasks
-        self._n_rows: Any = 0
-        self.adapted_ = n_tasks == 1
-        return self
-
-    def _leave_out(
-        self,
-        candidates: dict[str, Any],
-        X: np.ndarray,
-        y: np.ndarray,
-        numbers: np.ndarray,
-        sizes: list[int],
-        rng: np.random.RandomState,
-    ) -> dict[int, LeftOut]:
-        """Predictions of every member for tasks left out, by number of support rows."""
-        n_tasks = int(numbers.max()) + 1
-        # Tasks are shuffled: their order may mean something.
-        shuffled = rng.permutation(n_tasks)[numbers]
-        folds = list(GroupKFold(min(self.cv, n_tasks)).split(X, y, shuffled))
-        seeds = rng.randint(np.iinfo(np.int32).max, size=len(folds))
-        found = Parallel(n_jobs=self.n_jobs)(
-            delayed(predict_left_out)(
-                candidates, X, y, numbers, train, test, sizes, self.n_repeats, int(seed)
-            )
-            for (train, test), seed in zip(folds, seeds, strict=True)
-        )
-        left_out = {}
-        for size in sizes:
-            parts = [part[size] for part in found if size in part]
-            if not parts or len(np.unique(np.concatenate([p[3] for p in parts]))) < 2:
-                continue
-            mean, std, target, task = (
-                np.concatenate(arrays) for arrays in zip(*parts, strict=True)
-            )
-            shape = (len(target), -1, self.n_outputs_)
-            mean = (mean.reshape(shape) - self.y_mean_) / self.y_scale_
-            target = (target.reshape(len(target), -1) - self.y_mean_) / self.y_scale_
-            left_out[size] = LeftOut(mean, std.reshape(shape) / self.y_scale_, target, task)
-        if not left_out:
-            raise ValueError(
-                f"No two tasks have rows enough for any of n_support={sizes} and two more to "
-                "predict. Lower n_support."
-            )
-        return left_out
-
-    def _choose(self, left_out: dict[int, LeftOut]) -> None:
-        parts = list(left_out.values())
-        self._sizes = np.array(list(left_out), dtype=float)
-        self._weights = blend_weights(parts)
-        self._factors = np.array(
-            [calibration(part, w) for part, w in zip(parts, self._weights, strict=True)]
-        )
-        blend = [w @ part.products() @ w for part, w in zip(parts, self._weights, strict=True)]
-        self._scores = np.column_stack([[part.losses() for part in parts], blend])
-
-    # ---------------------------------------------------------------- adapt and predict
-
-    def adapt(self, X: Any, y: Any = None, **task: Any) -> AutoMetaRegressor:
-        """Adapt every member to one task; ``self`` is left as it is.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_support, n_features)
-            The support rows, at least one.
-        y : array-like of shape (n_support,) or (n_support, n_outputs)
-            Their targets.
-        **task : dict
-            Nothing else describes a task of this estimator: anything given is an error.
-
-        Returns
-        -------
-        estimator : AutoMetaRegressor
-            A new estimator for this task.
-
-        Raises
-        ------
-        ValueError
-            If the rows are malformed.
-        """
-        check_is_fitted(self)
-        batch: TaskBatch | None = task.pop("_batch", None)
-        if task:
-            raise TypeError(f"{type(self).__name__}.adapt does not take {sorted(task)}.")
-        if X is None or y is None:
-            raise ValueError("adapt needs the support rows of the task and their targets: X and y.")
-        X, y = self._check_rows(X, y, reset=False)
-        n_rows: Any = len(X)
-        if batch is not None:
-            counts = np.bincount(batch.support, minlength=batch.n_tasks)
-            n_rows = np.where(batch.query < 0, 0, counts[batch.query])
-        options = {} if batch is None else {"_batch": batch}
-        members = {name: m.adapt(X, y, **options) for name, m in self._population.items()}
-        return self._sibling(members_=members, adapted_=True, _n_rows=n_rows)
-
-    def update(self, X: Any, y: Any) -> AutoMetaRegressor:
-        """Add rows to the task that the estimator is adapted to; ``self`` is left as it is.
-
-        Exact: ``adapt(X1, y1).update(X2, y2)`` is ``adapt`` on all the rows at once.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-            New rows of the task, at least one.
-        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
-            Their targets.
-
-        Returns
-        -------
-        estimator : AutoMetaRegressor
-            A new estimator, adapted to the old rows and the new ones.
-
-        Raises
-        ------
-        ValueError
-            As ``adapt``.
-        """
-        check_is_fitted(self)
-        X, y = self._check_rows(X, y, reset=False)
-        members = {name: m.update(X, y) for name, m in self.members_.items()}
-        return self._sibling(members_=members, adapted_=True, _n_rows=self._n_rows + len(X))
+    def _factor(self, part: LeftOut, weights: np.ndarray) -> float:
+        return calibration(part, weights)
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict targets: of the task adapted to, or of the population before ``adapt``.
@@ -321,12 +217,9 @@ class AutoMetaRegressor(MetaRegressor):
         std : ndarray of the shape of ``y``
             Only with ``return_std=True``.
         """
-        check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=np.float64)
-        mean, std = predict_members(self._names, self.members_, self._population, X, return_std)
-        weights, factors = self._weights_at(np.broadcast_to(self._n_rows, len(X)))
-        shape = (len(X), *self._target_shape)
-        mean = mean.reshape(len(X), len(self._names), -1)
+        (mean, std), weights, factors = self._ask(X, return_std=return_std)
+        shape = (len(mean), *self._target_shape)
+        mean = mean.reshape(len(mean), len(self._names), -1)
         values = np.einsum("rm,rmo->ro", weights, mean).reshape(shape)
         if not np.isfinite(values).all():
             raise ValueError(TOO_FAR)
@@ -334,69 +227,3 @@ class AutoMetaRegressor(MetaRegressor):
             return values
         spread = spread_of(mean, std.reshape(mean.shape), weights) * factors[:, None]
         return values, spread.reshape(shape)
-
-    def _weights_at(self, n_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Weights of the members and the factor on the spread, for so many support rows each."""
-        at, known = np.log1p(n_rows), np.log1p(self._sizes)
-        columns = [np.interp(at, known, column) for column in self._weights.T]
-        return np.column_stack(columns), np.interp(at, known, self._factors)
-
-    # ---------------------------------------------------------------- what was chosen
-
-    @property
-    def selected_(self) -> dict[str, float]:
-        """The members and their weights, the mean over the support sizes, largest first."""
-        check_is_fitted(self)
-        weights = dict(zip(self._names, self._weights.mean(axis=0).tolist(), strict=True))
-        return dict(sorted(weights.items(), key=lambda item: -item[1]))
-
-    @property
-    def scores_(self) -> Any:
-        """Mean squared error on the tasks left out, in units of the variance of ``y``."""
-        import pandas as pd
-
-        check_is_fitted(self)
-        index = pd.Index(self._sizes.astype(int), name="n_support")
-        return pd.DataFrame(self._scores, index=index, columns=[*self._compared, "blend"]).T
-
-    @property
-    def weights_(self) -> Any:
-        """Weights of the members by number of support rows."""
-        import pandas as pd
-
-        check_is_fitted(self)
-        index = pd.Index(self._sizes.astype(int), name="n_support")
-        return pd.DataFrame(self._weights, index=index, columns=self._names).T
-
-    @property
-    def meta_params_(self) -> dict[str, np.ndarray]:
-        """Parameters of the members, by "member/name"."""
-        check_is_fitted(self)
-        return {
-            f"{name}/{key}": value
-            for name, member in self._population.items()
-            for key, value in member.meta_params_.items()
-        }
-
-    @property
-    def state_(self) -> dict[str, Any]:  # type: ignore[override]
-        """States of the members, by "member/name"."""
-        check_is_fitted(self)
-        return {
-            f"{name}/{key}": value
-            for name, member in self.members_.items()
-            for key, value in member.state_.items()
-        }
-
-    def _make_learner(self) -> Learner:
-        raise NotImplementedError("The members have the learners.")
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return "members_" in self.__dict__
-
-
-def _checked_sizes(n_support: Any) -> list[int]:
-    sizes = sorted({int(size) for size in np.ravel(n_support)})
-    if not sizes or sizes[0] < 0 or not np.array_equal(np.unique(n_support), sizes):
-        raise ValueError(f"n_support must be numbers of rows, 0 or more, got {n_support!r}.")
-    return sizes

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.pipeline import make_pipeline
 
 from skmeta.base._groups import task_numbers
+from skmeta.base._rows import TaskBatch
 from skmeta.closed_form._hierarchical_ridge import HierarchicalRidge
 from skmeta.core.numerics import location_and_scale
 from skmeta.model_selection import _pooled as models
@@ -142,11 +143,18 @@ class Baseline(BaseEstimator):
         """Pooled models fitted once more, where targets allow it with the offsets taken out."""
         return []
 
-    def adapt(self, X: Any, y: Any) -> Baseline:
-        """Return the baseline for the one task that these rows are of."""
+    def adapt(self, X: Any, y: Any, _batch: TaskBatch | None = None) -> Baseline:
+        """Return the baseline for the one task that these rows are of, or for a batch of tasks."""
         new = object.__new__(type(self))
-        new.__dict__.update(self.__dict__, support_=(X, np.asarray(y)))
+        new.__dict__.update(self.__dict__, support_=(X, np.asarray(y), _batch))
         return new
+
+    def update(self, X: Any, y: Any) -> Baseline:
+        """Return the baseline for the task with these rows added, arrays as those before."""
+        if self.support_ is None:
+            return self.adapt(X, y)
+        before, targets, _ = self.support_
+        return self.adapt(np.concatenate([before, X]), np.concatenate([targets, y]))
 
     def predict_tasks_(
         self,
@@ -163,7 +171,9 @@ class Baseline(BaseEstimator):
     def _outputs(self, X: Any) -> np.ndarray:
         if self.support_ is None:
             return self.model_.predict(self.columns_.transform(X))
-        Xs, ys = self.support_
+        Xs, ys, batch = self.support_
+        if batch is not None:
+            return self._answers(Xs, ys, batch.support, X, batch.query)
         return self._answers(Xs, ys, np.zeros(len(ys), int), X, np.zeros(len(X), int))
 
     def _answers(

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-import skmeta.auto._members as members
 from skmeta import AutoMetaRegressor, HierarchicalRidge
+from skmeta.auto._regressor import Regressors
 from skmeta.model_selection import predict_tasks
 
 FAST = {"cv": 3, "n_repeats": 2, "n_support": (0, 2, 5), "random_state": 0}
@@ -59,23 +59,23 @@ def test_no_member_sees_the_tasks_it_is_judged_on(monkeypatch):
     X, y, groups = tasks("lines", n_tasks=9)
     X[:, 1] = groups  # every row says whose it is
     seen = []
-    original = members.fit_members
+    original = Regressors.fit
 
     def spy(candidates, X, y, numbers):
         seen.append(set(X[:, 1]))
         return original(candidates, X, y, numbers)
 
-    monkeypatch.setattr(members, "fit_members", spy)
+    monkeypatch.setattr(Regressors, "fit", spy)
     judged = []
-    original_predict = members.predict_members
+    original_predict = Regressors.predict
 
-    def spy_predict(names, fits, population, X, return_std):
+    def spy_predict(names, fits, population, X, **how):
         judged.append(set(X[:, 1]))
-        return original_predict(names, fits, population, X, return_std)
+        return original_predict(names, fits, population, X, **how)
 
-    monkeypatch.setattr(members, "predict_members", spy_predict)
+    monkeypatch.setattr(Regressors, "predict", spy_predict)
     AutoMetaRegressor(**FAST).fit(X, y, groups=groups)
-    assert len(seen) == 3 and len(judged) == 9  # three folds, three support sizes
+    assert len(seen) == 4 and len(judged) == 9  # three folds and all tasks; three support sizes
     for i, tasks_judged in enumerate(judged):
         assert not tasks_judged & seen[i // 3]
     assert set.union(*judged) == set(range(9))

@@ -2,8 +2,17 @@
 
 import numpy as np
 import pytest
+from scipy.special import log_softmax, softmax
 
-from skmeta.auto._blend import LeftOut, _on_simplex, blend_weights, calibration, spread_of
+from skmeta.auto._blend import (
+    LabelsLeftOut,
+    LeftOut,
+    _on_simplex,
+    blend_weights,
+    calibration,
+    sharpness,
+    spread_of,
+)
 
 
 def left_out(n_tasks=30, sds=(0.5, 0.5, 2.0), seed=0, n_outputs=1):
@@ -13,7 +22,7 @@ def left_out(n_tasks=30, sds=(0.5, 0.5, 2.0), seed=0, n_outputs=1):
     y = rng.normal(size=(len(task), n_outputs))
     mean = np.stack([y + sd * rng.normal(size=y.shape) for sd in sds], axis=1)
     std = np.broadcast_to(np.array(sds)[None, :, None], mean.shape)
-    return LeftOut(mean, std, y, task)
+    return LeftOut(task, mean, std, y)
 
 
 def test_losses_and_products_are_naive_means_over_tasks():
@@ -25,8 +34,8 @@ def test_losses_and_products_are_naive_means_over_tasks():
                 rows = part.task == t
                 a, b = (part.mean[rows, i] - part.y[rows] for i in (m, n))
                 per_task.append((a * b).mean())
-            assert part.products()[m, n] == pytest.approx(np.mean(per_task))
-        assert part.losses()[m] == pytest.approx(part.products()[m, m])
+            assert part.products[m, n] == pytest.approx(np.mean(per_task))
+        assert part.losses()[m] == pytest.approx(part.products[m, m])
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -34,7 +43,7 @@ def test_the_simplex_minimum_is_that_of_a_grid(seed):
     rng = np.random.default_rng(seed)
     root = rng.normal(size=(3, 3))
     q, b = root @ root.T + 0.1 * np.eye(3), rng.normal(size=3)
-    w = _on_simplex(q, b)
+    w = _on_simplex(lambda w: (w @ q @ w / 2 - b @ w, q @ w - b), 3)
     assert w.sum() == pytest.approx(1) and (w >= 0).all()
     grid = np.array([[i, j, 100 - i - j] for i in range(101) for j in range(101 - i)]) / 100
     values = np.einsum("gi,ij,gj->g", grid, q, grid) / 2 - grid @ b
@@ -72,5 +81,55 @@ def test_spread_adds_the_dispute_of_the_members():
 @pytest.mark.parametrize("factor", [0.6, 1.0, 1.7])
 def test_calibration_finds_the_factor(factor):
     part = left_out(n_tasks=3000, sds=(1.0,))
-    part = LeftOut(part.mean, part.std / factor, part.y, part.task)
+    part = LeftOut(part.task, part.mean, part.std / factor, part.y)
     assert calibration(part, np.ones(1)) == pytest.approx(factor, rel=0.05)
+
+
+# ------------------------------------------------------------------- labels
+
+
+def labels_left_out(n_tasks=40, noise=(0.1, 0.1, 3.0), seed=0, n_classes=2, factor=1.0):
+    """Members that know the true log odds but for noise."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(2, 30, size=n_tasks)
+    task = np.repeat(np.arange(n_tasks), sizes)
+    scores = 2 * rng.normal(size=(len(task), n_classes))
+    codes = (scores + rng.gumbel(size=scores.shape)).argmax(axis=1)
+    said = np.stack([factor * scores + sd * rng.normal(size=scores.shape) for sd in noise], axis=1)
+    return LabelsLeftOut(task, log_softmax(said, axis=2), codes)
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_loss_of_labels_is_a_naive_mean_with_its_numeric_gradient(n_classes):
+    part = labels_left_out(n_tasks=7, n_classes=n_classes)
+    w = np.array([0.5, 0.3, 0.2])
+
+    def naive(w):
+        per_task = []
+        for t in range(7):
+            rows = np.flatnonzero(part.task == t)
+            proba = [softmax(sum(w[m] * part.log_proba[r, m] for m in range(3))) for r in rows]
+            per_task.append(
+                np.mean([-np.log(p[c]) for p, c in zip(proba, part.codes[rows], strict=True)])
+            )
+        return np.mean(per_task)
+
+    value, slope = part.loss(w)
+    assert value == pytest.approx(naive(w), rel=1e-10)
+    steps = 1e-6 * np.eye(3)
+    numeric = [(naive(w + step) - naive(w - step)) / 2e-6 for step in steps]
+    np.testing.assert_allclose(slope, numeric, rtol=1e-6, atol=1e-8)
+    for m, one in enumerate(np.eye(3)):
+        assert part.losses()[m] == pytest.approx(naive(one), rel=1e-10)
+
+
+def test_good_members_of_labels_share_and_bad_ones_go():
+    (weights,) = blend_weights([labels_left_out(n_tasks=300, noise=(1.0, 1.0, 5.0))])
+    assert weights[2] < 0.05
+    np.testing.assert_allclose(weights[:2], 0.5, atol=0.1)
+
+
+@pytest.mark.parametrize("factor", [0.7, 1.0, 1.5])
+def test_sharpness_undoes_scores_that_are_too_sure_or_not_enough(factor):
+    part = labels_left_out(n_tasks=2000, noise=(0.0,), factor=factor)
+    assert sharpness(part, np.ones(1)) == pytest.approx(1 / factor, rel=0.05)
