@@ -4,16 +4,20 @@ from skmeta._version import __version__
 from skmeta.auto._classifier import AutoMetaClassifier
 from skmeta.auto._regressor import AutoMetaRegressor
 from skmeta.base import MetaEstimator, adapt, split_task_column
+from skmeta.closed_form._alpaca import ALPaCARegressor
 from skmeta.closed_form._hierarchical_gp import (
     HierarchicalGPClassifier,
     HierarchicalGPRegressor,
 )
 from skmeta.closed_form._hierarchical_logistic import HierarchicalLogisticRegression
 from skmeta.closed_form._hierarchical_ridge import HierarchicalRidge
+from skmeta.closed_form._metasvc import MetaSVC
+from skmeta.closed_form._ridge_head import RidgeHeadClassifier, RidgeHeadRegressor
 from skmeta.metric._protonet import ProtoNetClassifier
 from skmeta.optimization._maml import MAMLRegressor
 
 __all__ = [
+    "ALPaCARegressor",
     "AutoMetaClassifier",
     "AutoMetaRegressor",
     "HierarchicalGPClassifier",
@@ -22,7 +26,10 @@ __all__ = [
     "HierarchicalRidge",
     "MAMLRegressor",
     "MetaEstimator",
+    "MetaSVC",
     "ProtoNetClassifier",
+    "RidgeHeadClassifier",
+    "RidgeHeadRegressor",
     "__version__",
     "adapt",
     "split_task_column",

@@ -3,6 +3,7 @@
 import skmeta
 
 SMALL = {
+    "ALPaCARegressor": {"max_epochs": 5, "hidden_layer_sizes": (20, 10), "lr": 0.01},
     "AutoMetaClassifier": {"cv": 2, "n_repeats": 2, "n_support": (0, 3)},
     "AutoMetaRegressor": {"cv": 2, "n_repeats": 2, "n_support": (0, 3)},
     "HierarchicalGPClassifier": {"max_iter": 20},
@@ -10,7 +11,10 @@ SMALL = {
     "HierarchicalLogisticRegression": {"method": "simulate", "n_support": (5,), "max_iter": 15},
     "HierarchicalRidge": {},
     "MAMLRegressor": {"max_epochs": 5, "hidden_layer_sizes": (20,), "lr": 0.01},
+    "MetaSVC": {"max_epochs": 2, "hidden_layer_sizes": (16, 16)},
     "ProtoNetClassifier": {"max_epochs": 2, "hidden_layer_sizes": (16, 16)},
+    "RidgeHeadClassifier": {"max_epochs": 2, "hidden_layer_sizes": (16, 16)},
+    "RidgeHeadRegressor": {"max_epochs": 5, "hidden_layer_sizes": (20, 10), "lr": 0.01},
 }
 
 

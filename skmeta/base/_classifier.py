@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -33,6 +33,10 @@ CLASSES_TO_HOLD_OUT = 50
 
 class MetaClassifier(ClassifierMixin, MetaEstimator):
     """Base of meta-classifiers: labels of any type, shared between tasks or specific to each."""
+
+    # Whether episodes have as many rows of each class where tasks share them; otherwise rows are
+    # drawn whatever their label.
+    _balanced_episodes: ClassVar[bool] = True
 
     def _check_rows(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
         fewest = 2 if reset else 1
@@ -102,6 +106,11 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
     def _samplers(
         self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray, generator: torch.Generator
     ) -> tuple[Sampler, Sampler | None]:
+        if self.shared_classes_ and not self._balanced_episodes:
+            n_classes = len(self.classes_)
+            return self._row_samplers(
+                X, y, numbers, generator, self.n_shot * n_classes, self.n_query * n_classes
+            )
         # Without groups the classes are what new tasks will be made of, so they are held out.
         by_class = int(numbers.max()) == 0 and not self.shared_classes_
         whole = self._way_sampler(X, y, numbers)

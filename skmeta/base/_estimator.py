@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmeta.base._constraints import check_layer_sizes
+from skmeta.base._episodes import EpisodeSampling
 from skmeta.base._groups import NO_GROUPS, task_numbers
 from skmeta.base._pickling import Pickling
 from skmeta.base._rows import (
@@ -26,19 +27,14 @@ from skmeta.base._rows import (
 )
 from skmeta.core.learner import Learner, State
 from skmeta.core.numerics import draw_in_tails, location_and_scale
-from skmeta.core.sampling import Sampler
 from skmeta.core.tasks import TaskRows
 from skmeta.exceptions import SingleTaskWarning
 
 # Rows that one forward pass takes at a time when predicting.
 PREDICT_ROWS = 2**15
-# early_stopping="auto" holds out tasks from so many on: below, none can be spared. One or two tasks
-# would stop training by chance.
-TASKS_TO_HOLD_OUT = 10
-FEWEST_HELD_OUT = 3
 
 
-class MetaEstimator(Pickling, ABC):
+class MetaEstimator(EpisodeSampling, Pickling, ABC):
     """Base of all estimators: meta-train with ``fit``, meet a new task with ``adapt``.
 
     A method adds its parameters, their constraints and :meth:`_make_learner`.
@@ -67,12 +63,6 @@ class MetaEstimator(Pickling, ABC):
     @abstractmethod
     def _encode(self, y: np.ndarray, numbers: np.ndarray, n_tasks: int) -> np.ndarray:
         """Targets as the learner takes them: standardised values, class numbers."""
-
-    @abstractmethod
-    def _samplers(
-        self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray, generator: torch.Generator
-    ) -> tuple[Sampler, Sampler | None]:
-        """Samplers of training and validation episodes."""
 
     def _check_learner(self, learner: Learner, rows: TaskRows) -> torch.Tensor:
         """Refuse a module that does not fit the data, before hours of training."""
@@ -206,33 +196,6 @@ class MetaEstimator(Pickling, ABC):
 
     def _inference_dtype(self, device: torch.device) -> torch.dtype:
         return inference_dtype(device)
-
-    _no_episode = "Every task has a single row: an episode needs a support and a query row."
-
-    def _hold_out(
-        self,
-        n_tasks: int,
-        generator: torch.Generator,
-        at_least: int = 1,
-        auto_from: int = TASKS_TO_HOLD_OUT,
-    ) -> tuple[Any, Any]:
-        """Split task numbers into training and validation (None without early stopping)."""
-        wanted = self.early_stopping
-        if isinstance(wanted, str):  # "auto"
-            wanted = n_tasks >= auto_from
-        if not wanted:
-            return torch.arange(n_tasks), None
-        if n_tasks < 2 * at_least:
-            raise ValueError(
-                "early_stopping=True holds out whole tasks (without groups: classes), and there "
-                "are too few. Pass groups= with two or more task ids, or early_stopping=False."
-            )
-        n_valid = round(self.validation_fraction * n_tasks)
-        if n_tasks >= TASKS_TO_HOLD_OUT:
-            at_least = max(at_least, FEWEST_HELD_OUT)
-        n_valid = min(n_tasks - at_least, max(at_least, n_valid))
-        order = torch.randperm(n_tasks, generator=generator)
-        return order[n_valid:].sort().values, order[:n_valid].sort().values
 
     def _warn_single_task(self) -> None:
         warnings.warn(NO_GROUPS, SingleTaskWarning, stacklevel=5)

@@ -11,10 +11,10 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 
 from skmeta.base._estimator import MetaEstimator
-from skmeta.base._rows import TOO_FAR, refuse_odd_targets, resolve_device, task_rows
+from skmeta.base._rows import TOO_FAR, refuse_odd_targets
 from skmeta.core.learner import Learner
 from skmeta.core.numerics import location_and_scale
-from skmeta.core.sampling import RowSampler, Sampler
+from skmeta.core.sampling import Sampler
 from skmeta.core.tasks import TaskRows
 
 
@@ -53,19 +53,7 @@ class MetaRegressor(RegressorMixin, MetaEstimator):
     def _samplers(
         self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray, generator: torch.Generator
     ) -> tuple[Sampler, Sampler | None]:
-        n_tasks = int(numbers.max()) + 1
-        device = resolve_device(self.device)
-        rows, _ = task_rows(X, y, numbers, n_tasks, device, torch.float32)
-        # A task of one row gives no episode, so it cannot be held out either.
-        usable = rows.take_tasks(torch.nonzero(rows.sizes >= 2).flatten())
-        if usable.n_tasks == 0:
-            raise ValueError(self._no_episode)
-        train, valid = self._hold_out(usable.n_tasks, generator)
-
-        def sampler(tasks: torch.Tensor) -> RowSampler:
-            return RowSampler(usable.take_tasks(tasks), self.n_support, self.n_query)
-
-        return sampler(train), None if valid is None else sampler(valid)
+        return self._row_samplers(X, y, numbers, generator, self.n_support, self.n_query)
 
     def _check_learner(self, learner: Learner, rows: TaskRows) -> torch.Tensor:
         outputs = super()._check_learner(learner, rows)

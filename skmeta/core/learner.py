@@ -81,12 +81,8 @@ class Learner(nn.Module, ABC):
         return outputs
 
 
-class MarginalLearner(Learner):
-    """A learner fitted to all rows at once by marginal likelihood, with a spread."""
-
-    @abstractmethod
-    def fit_tasks(self, rows: TaskRows, generator: Generator) -> list[dict]:
-        """Fit the parameters; one record an iteration."""
+class SpreadLearner(Learner):
+    """A learner with a spread, whose states can be joined."""
 
     @abstractmethod
     def merge(self, state: State, more: State) -> State:
@@ -95,6 +91,14 @@ class MarginalLearner(Learner):
     @abstractmethod
     def predict_variance(self, state: State, query: TaskRows) -> Tensor:
         """Variance of a new observation at the rows of T tasks, shape (n_rows, n_outputs)."""
+
+
+class MarginalLearner(SpreadLearner):
+    """A learner fitted to all rows at once by marginal likelihood."""
+
+    @abstractmethod
+    def fit_tasks(self, rows: TaskRows, generator: Generator) -> list[dict]:
+        """Fit the parameters; one record an iteration."""
 
     def episode_loss(self, episodes: Episodes, generator: Generator) -> Tensor:
         """Refuse: there is nothing to train in episodes."""

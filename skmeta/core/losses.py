@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from skmeta.core.tasks import TaskRows
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -33,3 +35,13 @@ def _square_slope(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 squared_error = Loss(_square, _square_slope)
+
+
+def mean_of_tasks(losses: Tensor, rows: TaskRows) -> Tensor:
+    """Mean over tasks of the mean loss of a task's rows: (n_rows,) to a scalar.
+
+    A task without rows (an episode of classes with one row each has no query) does not count.
+    """
+    per_task = losses.new_zeros(rows.n_tasks).index_add(0, rows.task_of_row, losses)
+    sizes = rows.sizes.to(losses.device)
+    return (per_task / sizes.clamp(min=1)).sum() / (sizes > 0).sum().clamp(min=1)

@@ -6,29 +6,22 @@ import math
 from numbers import Integral
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from skmeta.base import MetaClassifier
-from skmeta.base._constraints import EPISODIC, POSITIVE_INT
-from skmeta.base._module import build_module
-from skmeta.base._rows import TOO_FAR, as_tensor
+from skmeta.base._constraints import POSITIVE_INT
+from skmeta.base._embedding import EMBEDDING, EmbeddingMixin
+from skmeta.core.embedding import EmbeddingLearner
 from skmeta.core.heads.prototypes import log_scores, prototypes
-from skmeta.core.learner import Learner, State
+from skmeta.core.learner import State
+from skmeta.core.losses import mean_of_tasks
 from skmeta.core.tasks import Episodes, TaskRows
-from skmeta.nets import Conv4, mlp
-
-# Rows that go through the embedding at a time when no gradient is needed.
-EMBED_ROWS = 4096
 
 
-class ProtoNetLearner(Learner):
+class ProtoNetLearner(EmbeddingLearner):
     """Classes are the means of their embedded support rows; rows go to the nearest.
 
     Parameters
@@ -46,19 +39,12 @@ class ProtoNetLearner(Learner):
     def __init__(
         self, module: nn.Module, *, distance: str, learn_temperature: bool, n_classes: int | None
     ) -> None:
-        super().__init__()
-        self.module = module
+        super().__init__(module)
         self.distance = distance
         self.n_classes = n_classes
         # Cosines lie in [-1, 1]: without a larger scale their softmax cannot be sure of anything.
         start = math.log(10.0) if distance == "cosine" else 0.0
         self.log_scale = nn.Parameter(torch.tensor(start), requires_grad=learn_temperature)
-
-    def embed(self, x: Tensor) -> Tensor:
-        """Embed rows, a bounded number at a time unless a gradient is needed: (n_rows, d)."""
-        if torch.is_grad_enabled():
-            return self.module(x).flatten(1)
-        return torch.cat([self.module(part).flatten(1) for part in x.split(EMBED_ROWS)])
 
     def episode_loss(self, episodes: Episodes, generator: Generator) -> Tensor:
         """Mean negative log-probability of the query labels (Snell et al., 2017, algorithm 1)."""
@@ -76,11 +62,7 @@ class ProtoNetLearner(Learner):
             self.distance,
             self.log_scale.exp(),
         )
-        losses = F.cross_entropy(scores, query.y, reduction="none")
-        per_task = losses.new_zeros(query.n_tasks).index_add(0, query.task_of_row, losses)
-        # An episode of classes with one row each has no query: it says nothing, so it counts not.
-        sizes = query.sizes.to(losses.device)
-        return (per_task / sizes.clamp(min=1)).sum() / (sizes > 0).sum().clamp(min=1)
+        return mean_of_tasks(F.cross_entropy(scores, query.y, reduction="none"), query)
 
     def condition(self, support: TaskRows) -> State:
         """Prototypes of T tasks; shared classes without a row keep the prior's prototype."""
@@ -111,7 +93,7 @@ class ProtoNetLearner(Learner):
             )
 
 
-class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, MetaClassifier):
+class ProtoNetClassifier(EmbeddingMixin, MetaClassifier):
     """Prototypical networks: nearest class mean in a learned embedding.
 
     Meta-training shapes an embedding in which the mean of a few rows of a class stands for the
@@ -219,9 +201,7 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Meta
     """
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
-        **EPISODIC,
-        "module": [*EPISODIC["module"], StrOptions({"conv4"})],
-        "image_shape": [None, tuple, list],
+        **EMBEDDING,
         "distance": [StrOptions({"euclidean", "cosine"})],
         "learn_temperature": ["boolean"],
         "n_way": [None, Interval(Integral, 2, None, closed="left")],
@@ -281,54 +261,3 @@ class ProtoNetClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Meta
             learn_temperature=self.learn_temperature,
             n_classes=len(self.prior_classes_) if self.shared_classes_ else None,
         )
-
-    def _make_module(self) -> nn.Module:
-        if self.module is None:
-            return mlp([self.n_features_in_, *self.hidden_layer_sizes])
-        if isinstance(self.module, str):
-            if self.image_shape is None or len(self.image_shape) not in (2, 3):
-                raise ValueError(
-                    "module='conv4' needs image_shape=(height, width) or (channels, height, width),"
-                    f" got {self.image_shape!r}."
-                )
-            if math.prod(self.image_shape) != self.n_features_in_:
-                raise ValueError(
-                    f"image_shape={tuple(self.image_shape)} has {math.prod(self.image_shape)} "
-                    f"pixels, but X has {self.n_features_in_} columns."
-                )
-            return Conv4(tuple(self.image_shape))
-        module = build_module(self.module, self.n_features_in_)
-        for layer in module.modules():
-            if isinstance(layer, _BatchNorm) and not layer.track_running_stats:
-                raise ValueError(
-                    "A batch norm with track_running_stats=False would make a prediction depend "
-                    "on the rows predicted with it. Set track_running_stats=True."
-                )
-        return module
-
-    def transform(self, X: Any) -> np.ndarray:
-        """Embed rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-            Rows to embed.
-
-        Returns
-        -------
-        embedding : ndarray of shape (n_rows, n_dimensions)
-            Rows in the space in which distances are measured.
-        """
-        check_is_fitted(self)
-        X = self._scaled(validate_data(self, X, reset=False, dtype=np.float64))
-        device, dtype = self._where()
-        with torch.no_grad():
-            embedded: Tensor = self.learner_.embed(as_tensor(X, device, dtype))  # type: ignore[operator]
-        values = embedded.cpu().numpy()
-        if not np.isfinite(values).all():
-            raise ValueError(TOO_FAR)
-        return values
-
-    @property
-    def _n_features_out(self) -> int:
-        return self.state_["prototypes"].shape[2]

@@ -104,7 +104,7 @@ class _Duals(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Any:
         inverse, factor, a, real = ctx.saved_tensors
         # alpha = C (Y - b): what the loss says of b.
         u = _tied(inverse, factor, -ctx.C * gradient.double().mT * real[:, None], 0.0)

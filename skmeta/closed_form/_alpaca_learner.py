@@ -1,0 +1,132 @@
+"""Bayesian linear regression on a learned embedding, with a learned prior."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor, nn
+
+from skmeta.core.embedding import EmbeddingLearner
+from skmeta.core.heads.ridge import posterior_at
+from skmeta.core.learner import SpreadLearner, State
+from skmeta.core.losses import mean_of_tasks
+from skmeta.core.tasks import Episodes, Padded, TaskRows
+
+# Where the search starts, in units of the scale of y: standard deviations of the noise, and of the
+# weights between tasks.
+NOISE, SPREAD = 0.3, 0.3
+# Noise that no data can take away: a variance of 0 has no likelihood.
+LEAST_NOISE = 1e-3
+
+
+class ALPaCALearner(EmbeddingLearner, SpreadLearner):
+    """The weights of a task are normally distributed around a mean that all tasks share.
+
+    Parameters
+    ----------
+    module : Module
+        The embedding.
+    width : int
+        Numbers that it makes of a row.
+    n_features : int
+        Columns that stand beside the embedding as they are.
+    n_outputs : int
+        Columns of y.
+    n_support : int
+        Support rows of a training episode, at most.
+    """
+
+    def __init__(
+        self, module: nn.Module, width: int, n_features: int, n_outputs: int, n_support: int
+    ) -> None:
+        super().__init__(module)
+        self.n_features = n_features
+        self.n_support = n_support
+        size = width + n_features + 1
+        self.mean_weights = nn.Parameter(torch.zeros(size, n_outputs))
+        # Lower triangle: a root of the covariance between tasks, in units of the noise variance.
+        self.root = nn.Parameter(SPREAD / NOISE / size**0.5 * torch.eye(size))
+        self.log_noise = nn.Parameter(torch.full((n_outputs,), NOISE).log())
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Embedding, columns and a constant (n_rows, p), and the same under the prior's root."""
+        parts = [self.embed(x), torch.ones_like(x[:, :1])]
+        if self.n_features:
+            parts.append(x.flatten(1))
+        plain = torch.cat(parts, 1)
+        return plain, plain @ self.root.tril()
+
+    def noise(self) -> Tensor:
+        """Variance of the noise: (n_outputs,)."""
+        return (2 * self.log_noise).exp() + LEAST_NOISE**2
+
+    def _padded(
+        self, x: Tensor, y: Tensor | None, offsets: Tensor
+    ) -> tuple[Padded, Tensor, Tensor]:
+        """Rows under the root (T, n, p) and residuals (T, n, m), zero where padded."""
+        plain, rooted = self.features(x)
+        rest = plain @ self.mean_weights
+        rest = rest if y is None else y - rest
+        padded = TaskRows(rooted, rest, offsets).padded()
+        assert padded.y is not None
+        return padded, padded.x, padded.y
+
+    def episode_loss(self, episodes: Episodes, generator: Generator) -> Tensor:
+        """Mean negative log likelihood of the query rows, from a random number of support rows."""
+        support, query = episodes.support, episodes.query
+        assert support.y is not None and query.y is not None
+        plain, rooted = self.features(torch.cat([support.x, query.x]))
+        y = torch.cat([support.y, query.y])
+        rest = y - plain @ self.mean_weights
+        n = len(support.x)
+        known = TaskRows(rooted[:n], rest[:n], support.offsets).padded()
+        asked = TaskRows(rooted[n:], None, query.offsets).padded()
+        assert known.y is not None
+        # Tasks have shown anything from no row to all: so the prior and the spread are learned too.
+        seen = torch.randint(0, self.n_support + 1, (support.n_tasks, 1), generator=generator)
+        seen = torch.minimum(seen, support.sizes[:, None])
+        keep = torch.arange(known.x.shape[1]) < seen
+        keep_ = keep[:, :, None].to(known.x.device, known.x.dtype)
+        mean, variance = posterior_at(known.x * keep_, known.y * keep_, asked.x)
+        error = rest[n:] - asked.flat(mean)
+        spread = self.noise() * (1 + asked.flat(variance))[:, None]
+        losses = 0.5 * (error.square() / spread + spread.log()).mean(1)
+        return mean_of_tasks(losses, query)
+
+    def condition(self, support: TaskRows) -> State:
+        """Precision and moment of every task's weights, in units of prior and noise."""
+        with torch.no_grad():
+            padded, z, rest = self._padded(support.x, support.y, support.offsets)
+            if padded.mask is not None:
+                z = z * padded.mask[:, :, None]
+            eye = torch.eye(z.shape[2], dtype=z.dtype, device=z.device)
+            return {"precision": eye + z.mT @ z, "moment": z.mT @ rest}
+
+    def predict(self, state: State, query: TaskRows) -> Tensor:
+        """Means at the rows of T tasks."""
+        with torch.no_grad():
+            padded, z, common = self._padded(query.x, None, query.offsets)
+            factor = torch.linalg.cholesky(state["precision"])
+            return padded.flat(common + z @ torch.cholesky_solve(state["moment"], factor))
+
+    def predict_variance(self, state: State, query: TaskRows) -> Tensor:
+        """Variance of a new observation: noise, and what is not known of the weights."""
+        with torch.no_grad():
+            padded, z, _ = self._padded(query.x, None, query.offsets)
+            factor = torch.linalg.cholesky(state["precision"])
+            root = torch.linalg.solve_triangular(factor, z.mT, upper=False)
+            return padded.flat(1 + root.square().sum(1))[:, None] * self.noise()
+
+    def merge(self, state: State, more: State) -> State:
+        """Rows add up."""
+        precision = state["precision"] + more["precision"]
+        eye = torch.eye(precision.shape[-1], dtype=precision.dtype, device=precision.device)
+        return {"precision": precision - eye, "moment": state["moment"] + more["moment"]}
+
+    def set_prior(self, rows: TaskRows) -> None:
+        """The prior itself; for one task all its rows."""
+        if rows.n_tasks == 1:
+            super().set_prior(rows)
+            return
+        size, n_outputs = self.mean_weights.shape
+        eye = torch.eye(size, dtype=self.root.dtype, device=self.root.device)[None]
+        self._prior = {"precision": eye, "moment": eye.new_zeros(1, size, n_outputs)}

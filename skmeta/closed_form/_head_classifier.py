@@ -1,0 +1,80 @@
+"""What classifiers with a closed-form head share: their parameters and their learner."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any, ClassVar
+
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skmeta.base import MetaClassifier
+from skmeta.base._constraints import POSITIVE_INT
+from skmeta.base._embedding import EMBEDDING, EmbeddingMixin, embedding_width
+from skmeta.closed_form._head_learner import ClassifierHeadLearner, Head
+
+
+class HeadClassifier(EmbeddingMixin, MetaClassifier):
+    """Base of classifiers that solve a linear problem on a learned embedding."""
+
+    # How frequent the classes of a task are is for the head to learn.
+    _balanced_episodes: ClassVar[bool] = False
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **EMBEDDING,
+        "n_way": [None, Interval(Integral, 2, None, closed="left")],
+        "n_shot": POSITIVE_INT,
+        "shared_classes": [StrOptions({"auto"}), "boolean"],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (64, 64),
+        *,
+        module: Any = None,
+        image_shape: tuple[int, ...] | None = None,
+        n_way: int | None = None,
+        n_shot: int = 5,
+        n_query: int = 5,
+        shared_classes: Any = "auto",
+        tasks_per_batch: int = 16,
+        max_epochs: int = 20,
+        lr: float = 0.001,
+        optimizer: Any = "adam",
+        early_stopping: Any = "auto",
+        validation_fraction: float = 0.1,
+        callbacks: list | None = None,
+        device: str = "auto",
+        warm_start: bool = False,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.module = module
+        self.image_shape = image_shape
+        self.n_way = n_way
+        self.n_shot = n_shot
+        self.n_query = n_query
+        self.shared_classes = shared_classes
+        self.tasks_per_batch = tasks_per_batch
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.optimizer = optimizer
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.callbacks = callbacks
+        self.device = device
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _learner_of(
+        self, head: Head, scale: float, unit_length: bool = False
+    ) -> ClassifierHeadLearner:
+        module = self._make_module()
+        return ClassifierHeadLearner(
+            module,
+            embedding_width(module, self.n_features_in_),
+            head,
+            len(self.prior_classes_) if self.shared_classes_ else None,
+            scale=scale,
+            unit_length=unit_length,
+        )

@@ -1,0 +1,242 @@
+"""Linear heads on a learned embedding, solved anew for every task."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
+
+from skmeta.core.embedding import EmbeddingLearner
+from skmeta.core.heads.ridge import ridge_weights
+from skmeta.core.heads.svm import svm_duals
+from skmeta.core.heads.svm_large import is_large, svm_duals_large
+from skmeta.core.learner import NEVER, State
+from skmeta.core.losses import mean_of_tasks
+from skmeta.core.tasks import Episodes, TaskRows
+
+# Numbers that the matrices of a batch of machines may hold.
+BATCH_NUMBERS = 2**24
+# Rows times classes that the answer before any support is computed from, where tasks have classes
+# of their own: it looks at all classes at once.
+PRIOR_NUMBERS = 2**21
+
+
+class Head(nn.Module):
+    """A closed-form solver: weights of T tasks from their support."""
+
+    @abstractmethod
+    def forward(self, features: Tensor, targets: Tensor, present: Tensor, offsets: Tensor) -> State:
+        """Weights (T, p, m) as "weights", and whatever else is worth keeping.
+
+        ``features`` (T, n, p), ``targets`` (T, n, m; one-hot classes) and ``offsets`` (T, n, m;
+        what the head is to correct) are zero on padded rows; ``present`` (T, m) says which classes
+        a task has.
+        """
+
+
+class RidgeHead(Head):
+    """Ridge regression of what the offsets leave, with a learned penalty."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_penalty = nn.Parameter(torch.zeros(()))
+
+    def forward(self, features: Tensor, targets: Tensor, present: Tensor, offsets: Tensor) -> State:
+        return {"weights": ridge_weights(features, targets - offsets, self.log_penalty.exp())}
+
+
+class SVMHead(Head):
+    """The machine of Crammer and Singer.
+
+    Parameters
+    ----------
+    C : float
+        Largest weight of a row.
+    """
+
+    def __init__(self, C: float) -> None:
+        super().__init__()
+        self.C = C
+
+    def forward(self, features: Tensor, targets: Tensor, present: Tensor, offsets: Tensor) -> State:
+        n, n_classes = targets.shape[1:]
+        if is_large(n, n_classes) and not torch.is_grad_enabled():
+            tasks = zip(features, targets, present, offsets, strict=True)
+            duals = torch.stack([self._large(*task) for task in tasks])
+        else:
+            chunk = max(1, BATCH_NUMBERS // (n_classes * n * n))
+            parts = zip(
+                *(v.split(chunk) for v in (features @ features.mT, targets, present, offsets)),
+                strict=True,
+            )
+            duals = torch.cat([svm_duals(K, y, here, self.C, o) for K, y, here, o in parts])
+        return {"weights": features.mT @ duals, "duals": duals}
+
+    def _large(self, features: Tensor, targets: Tensor, present: Tensor, offsets: Tensor) -> Tensor:
+        """One task of many rows, without its padding and the classes that it lacks."""
+        rows = torch.nonzero(targets.sum(1) > 0).flatten()
+        columns = torch.nonzero(present).flatten()
+        duals = torch.zeros_like(targets)
+        few = targets[rows][:, columns], offsets[rows][:, columns]
+        duals[rows[:, None], columns] = svm_duals_large(features[rows], few[0], self.C, few[1])
+        return duals
+
+
+class HeadLearner(EmbeddingLearner):
+    """An embedding, a head, and what the head corrects: a linear answer that all tasks share.
+
+    Parameters
+    ----------
+    module : Module
+        The embedding.
+    width : int
+        Numbers that it makes of a row; a constant stands beside them, for the intercept.
+    head : Head
+        The solver.
+    n_outputs : int or None
+        Columns of targets that mean the same in every task; None where tasks have classes of their
+        own: then there is no common answer.
+    unit_length : bool
+        Whether embedded rows are scaled to unit length.
+    """
+
+    common_weights: nn.Parameter | None
+
+    def __init__(
+        self,
+        module: nn.Module,
+        width: int,
+        head: Head,
+        n_outputs: int | None,
+        *,
+        unit_length: bool = False,
+    ) -> None:
+        super().__init__(module)
+        self.head = head
+        self.n_outputs = n_outputs
+        self.unit_length = unit_length
+        common = None if n_outputs is None else nn.Parameter(torch.zeros(width + 1, n_outputs))
+        self.register_parameter("common_weights", common)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Embedded rows and a constant: (n_rows, width + 1)."""
+        embedded = self.embed(x)
+        if self.unit_length:
+            embedded = F.normalize(embedded, dim=1)
+        return torch.cat([embedded, torch.ones_like(embedded[:, :1])], 1)
+
+    def _targets(self, y: Tensor, dtype: torch.dtype) -> Tensor:
+        """Targets as columns: (n_rows, m)."""
+        return y
+
+    def _present(self, targets: Tensor) -> Tensor:
+        """Which columns a task has, from its targets (T, n, m): (T, m)."""
+        return torch.ones_like(targets[:, 0], dtype=torch.bool)
+
+    def _solve(self, features: Tensor, support: TaskRows) -> State:
+        assert support.y is not None
+        targets = self._targets(support.y, features.dtype)
+        padded = TaskRows(features, targets, support.offsets).padded()
+        z, y = padded.x, padded.y
+        assert y is not None
+        if padded.mask is not None:
+            z, y = z * padded.mask[:, :, None], y * padded.mask[:, :, None]
+        present = self._present(y)
+        if self.common_weights is None:
+            return {**self.head(z, y, present, torch.zeros_like(y)), "present": present}
+        state = self.head(z, y, present, z @ self.common_weights)
+        return {**state, "weights": self.common_weights + state["weights"], "present": present}
+
+    def _answer(self, state: State, features: Tensor, query: TaskRows) -> Tensor:
+        padded = TaskRows(features, None, query.offsets).padded()
+        return padded.flat(padded.x @ state["weights"])
+
+    def episode_loss(self, episodes: Episodes, generator: Generator) -> Tensor:
+        """Mean loss of the query rows."""
+        support, query = episodes.support, episodes.query
+        assert query.y is not None
+        # One forward pass: batch norms see the episode as a whole.
+        both = self.features(torch.cat([support.x, query.x]))
+        state = self._solve(both[: len(support.x)], support)
+        outputs = self._answer(state, both[len(support.x) :], query)
+        return mean_of_tasks(self._losses(outputs, query.y), query)
+
+    @abstractmethod
+    def _losses(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Loss of every row."""
+
+    def condition(self, support: TaskRows) -> State:
+        """Solve T tasks in one call."""
+        with torch.no_grad():
+            return self._solve(self.features(support.x), support)
+
+    def predict(self, state: State, query: TaskRows) -> Tensor:
+        """Outputs for the rows of T tasks."""
+        with torch.no_grad():
+            return self._answer(state, self.features(query.x), query)
+
+    def set_prior(self, rows: TaskRows) -> None:
+        """The common answer; of one task, or where there is none, all rows taken as one task."""
+        if self.common_weights is not None and rows.n_tasks > 1:
+            weights = self.common_weights.detach()[None]
+            self._prior = {"weights": weights, "present": self._present(weights)}
+        else:
+            super().set_prior(rows)
+
+
+class RegressorHeadLearner(HeadLearner):
+    """A head for numbers."""
+
+    def _losses(self, outputs: Tensor, y: Tensor) -> Tensor:
+        return (outputs - y).square().mean(1)
+
+
+class ClassifierHeadLearner(HeadLearner):
+    """A head for classes; the scale of its scores is learned.
+
+    Parameters
+    ----------
+    scale : float
+        Scale to start from.
+    **kwargs
+        As for :class:`HeadLearner`.
+    """
+
+    def __init__(self, *args: Any, scale: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
+
+    def _targets(self, y: Tensor, dtype: torch.dtype) -> Tensor:
+        return F.one_hot(y, self.n_outputs or int(y.max()) + 1).to(dtype)
+
+    def _present(self, targets: Tensor) -> Tensor:
+        if self.n_outputs is not None:
+            return super()._present(targets)
+        return targets.sum(1) > 0
+
+    def _losses(self, outputs: Tensor, y: Tensor) -> Tensor:
+        # A class that only the query has would cost the earth; it teaches nothing.
+        known = outputs.gather(1, y[:, None])[:, 0] > NEVER
+        return torch.where(known, F.cross_entropy(outputs, y, reduction="none"), 0.0)
+
+    def _answer(self, state: State, features: Tensor, query: TaskRows) -> Tensor:
+        scores = self.log_scale.exp() * super()._answer(state, features, query)
+        present = state["present"][query.task_of_row]
+        return torch.where(present, scores, NEVER)
+
+    def set_prior(self, rows: TaskRows) -> None:
+        """As above; where that looks at too many rows and classes, at some rows of each class."""
+        assert rows.y is not None
+        n_classes = int(rows.y.max()) + 1
+        if self.n_outputs is None and len(rows.y) * n_classes > PRIOR_NUMBERS:
+            most = max(1, PRIOR_NUMBERS // n_classes**2)
+            order = torch.argsort(rows.y, stable=True)
+            y = rows.y[order]
+            rank = torch.arange(len(y), device=y.device) - torch.searchsorted(y, y)
+            keep = order[rank < most]
+            rows = TaskRows.single(rows.x[keep], rows.y[keep])
+        super().set_prior(rows)

@@ -1,0 +1,231 @@
+"""Ridge regression on a learned embedding (Bertinetto et al., 2019)."""
+
+from __future__ import annotations
+
+from skmeta.base._embedding import embedding_width
+from skmeta.closed_form._head_classifier import HeadClassifier
+from skmeta.closed_form._head_learner import ClassifierHeadLearner, RegressorHeadLearner, RidgeHead
+from skmeta.closed_form._head_regressor import HeadRegressor
+
+# Targets are 0 and 1: without a scale their softmax could not be sure of anything.
+SCALE = 10.0
+
+
+class RidgeHeadRegressor(HeadRegressor):
+    """Ridge regression on a learned embedding: R2-D2, for numbers.
+
+    Meta-training shapes an embedding, and a linear answer that all tasks share, so that ridge
+    regression of what this leaves on a few rows predicts others of the task. ``adapt`` solves it.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : sequence of int, default=(64, 64)
+        Units of the layers of the default net; the last is the dimension of the embedding.
+    module : torch.nn.Module, callable, "conv4" or None, default=None
+        The embedding. None is a multi-layer perceptron with ReLU; its columns are standardised by
+        the training rows. "conv4" is the four-block convolutional net of the literature, for
+        images of ``image_shape``. An instance is copied with its weights; a callable (a class,
+        say) is called as ``module(n_inputs)``, or without arguments.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (channels, height, width) of the image in a row, for "conv4".
+    n_support : int, default=10
+        Support rows of a training episode, where a task has them.
+    n_query : int, default=30
+        Query rows of a training episode, at most.
+    tasks_per_batch : int, default=25
+        Episodes in a meta-batch.
+    max_epochs : int, default=100
+        Passes over the training tasks; an epoch has 50 meta-batches at least.
+    lr : float, default=0.003
+        Rate of the optimiser.
+    optimizer : {"adam", "adamw", "sgd"} or callable, default="adam"
+        The optimiser; a callable is called as ``optimizer(parameters, lr=lr)``.
+    early_stopping : "auto" or bool, default="auto"
+        Hold out tasks, stop when their loss has not fallen for twenty
+        epochs, and keep the best weights. "auto" does so from ten tasks on.
+    validation_fraction : float, default=0.1
+        Share of tasks held out for ``early_stopping``; three at least where there are ten.
+    callbacks : list of skorch callbacks or None, default=None
+        Called during training.
+    device : str, default="auto"
+        "auto", "cpu", "cuda", ...
+    warm_start : bool, default=False
+        Continue from the last fit's parameters.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the net's weights and the draws.
+    verbose : int, default=0
+        1 shows a progress bar on fits longer than a second.
+
+    Attributes
+    ----------
+    n_tasks_ : int
+        Tasks seen in ``fit``.
+    n_iter_ : int
+        Epochs run.
+    history_ : list of dict
+        One record an epoch: ``epoch``, ``train_loss`` and, with early stopping, ``valid_loss``.
+    n_features_in_ : int
+        Columns of ``X``.
+    feature_names_in_ : ndarray of str
+        Names of the columns, where ``X`` had them.
+    x_mean_, x_scale_ : ndarray
+        Location and scale of the columns of ``X``, for the default net.
+    n_outputs_ : int
+        Columns of ``y``.
+    y_mean_, y_scale_ : ndarray of shape (n_outputs_,)
+        Location and scale of ``y`` over the training rows.
+    meta_params_ : dict of str to ndarray
+        What all tasks share: the embedding, the common weights and the penalty.
+    state_ : dict of str to Tensor
+        Weights of the task.
+    adapted_ : bool
+        Whether ``predict`` answers for one task, or for the population.
+
+    See Also
+    --------
+    ALPaCARegressor : The Bayesian sister, with intervals.
+    HierarchicalRidge : The same without an embedding.
+
+    Notes
+    -----
+    A constant column stands beside the embedding. The paper classifies, and its ridge regression
+    shrinks towards zero; here it shrinks towards the common weights. Before any support, these are
+    the answer.
+
+    References
+    ----------
+    Bertinetto, Henriques, Torr and Vedaldi (2019). Meta-learning with differentiable closed-form
+    solvers. Equations 4 and 6.
+
+    Examples
+    --------
+    >>> from skmeta import RidgeHeadRegressor
+    >>> from skmeta.datasets import make_sinusoids
+    >>> X, y, groups = make_sinusoids(n_tasks=50, n_rows=20, random_state=0)
+    >>> model = RidgeHeadRegressor(max_epochs=2, random_state=0).fit(X, y, groups=groups)
+    >>> X_new, y_new, _ = make_sinusoids(n_tasks=1, n_rows=20, random_state=1)
+    >>> adapted = model.adapt(X_new[:5], y_new[:5])
+    >>> adapted.predict(X_new[5:]).shape
+    (15,)
+    """
+
+    def _make_learner(self) -> RegressorHeadLearner:
+        module = self._make_module()
+        width = embedding_width(module, self.n_features_in_)
+        return RegressorHeadLearner(module, width, RidgeHead(), self.n_outputs_)
+
+
+class RidgeHeadClassifier(HeadClassifier):
+    """Ridge regression of the classes on a learned embedding: R2-D2.
+
+    Meta-training shapes an embedding in which ridge regression of the one-hot classes on a few rows
+    tells other rows of the task. ``adapt`` solves it.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : sequence of int, default=(64, 64)
+        Units of the layers of the default net; the last is the dimension of the embedding.
+    module : torch.nn.Module, callable, "conv4" or None, default=None
+        The embedding. None is a multi-layer perceptron with ReLU; its columns are standardised by
+        the training rows. "conv4" is the four-block convolutional net of the literature, for
+        images of ``image_shape``. An instance is copied with its weights; a callable (a class,
+        say) is called as ``module(n_inputs)``, or without arguments.
+    image_shape : tuple of int or None, default=None
+        (height, width) or (channels, height, width) of the image in a row, for "conv4".
+    n_way : int or None, default=None
+        Classes of a training episode, where tasks have classes of their own. None takes up to 20.
+    n_shot : int, default=5
+        Support rows a class in a training episode. Where tasks share their classes, an episode
+        draws as many rows for each class on average, whatever their labels: how frequent the
+        classes of a task are is a part of it.
+    n_query : int, default=5
+        Query rows a class in a training episode, at most.
+    shared_classes : "auto" or bool, default="auto"
+        Whether a label means the same in every task (sick and well in every hospital), or tasks
+        have classes of their own (characters of an alphabet). "auto": shared when ``groups`` are
+        given and some label occurs in two tasks, or for one task; not when no label is shared, or
+        when there are no groups and three classes or more.
+    tasks_per_batch : int, default=16
+        Episodes in a meta-batch.
+    max_epochs : int, default=20
+        Passes over the training tasks; an epoch has 50 meta-batches at least.
+    lr : float, default=0.001
+        Rate of the optimiser.
+    optimizer : {"adam", "adamw", "sgd"} or callable, default="adam"
+        The optimiser; a callable is called as ``optimizer(parameters, lr=lr)``.
+    early_stopping : "auto" or bool, default="auto"
+        Hold out tasks (without groups: classes), stop when their loss has not fallen for twenty
+        epochs, and keep the best weights. "auto" does so from ten tasks (or fifty classes) on.
+    validation_fraction : float, default=0.1
+        Share of tasks held out for ``early_stopping``; three at least where there are ten.
+    callbacks : list of skorch callbacks or None, default=None
+        Called during training.
+    device : str, default="auto"
+        "auto", "cpu", "cuda", ...
+    warm_start : bool, default=False
+        Continue from the last fit's parameters.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the net's weights and the draws.
+    verbose : int, default=0
+        1 shows a progress bar on fits longer than a second.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels that ``predict`` chooses from. With task-specific classes, ``adapt`` sets them from
+        the support.
+    prior_classes_ : ndarray
+        ``classes_`` before any adaptation: all training classes.
+    shared_classes_ : bool
+        What ``shared_classes`` came to.
+    n_tasks_ : int
+        Tasks seen in ``fit``.
+    n_iter_ : int
+        Epochs run.
+    history_ : list of dict
+        One record an epoch: ``epoch``, ``train_loss`` and, with early stopping, ``valid_loss``.
+    n_features_in_ : int
+        Columns of ``X``.
+    feature_names_in_ : ndarray of str
+        Names of the columns, where ``X`` had them.
+    x_mean_, x_scale_ : ndarray
+        Location and scale of the columns of ``X``, for the default net.
+    meta_params_ : dict of str to ndarray
+        What all tasks share: the embedding, the penalty and the scale of the scores.
+    state_ : dict of str to Tensor
+        Weights of the task.
+    adapted_ : bool
+        Whether ``predict`` answers for one task, or for the population.
+
+    See Also
+    --------
+    MetaSVC : A support vector machine instead.
+    ProtoNetClassifier : Class means instead.
+
+    Notes
+    -----
+    Where tasks share their classes, all start from a linear classifier that is learned with the
+    embedding, and the head corrects it: with one labelled row, or rows of one class, it still knows
+    the others. (The papers have classes of their own in every task.) A constant column stands
+    beside the embedding.
+
+    References
+    ----------
+    Bertinetto, Henriques, Torr and Vedaldi (2019). Meta-learning with differentiable closed-form
+    solvers. Equations 4, 6 and 7.
+
+    Examples
+    --------
+    >>> from skmeta import RidgeHeadClassifier
+    >>> from skmeta.datasets import make_digit_questions
+    >>> X, y, groups = make_digit_questions("train", random_state=0)
+    >>> model = RidgeHeadClassifier(max_epochs=1, random_state=0).fit(X, y, groups=groups)
+    >>> X_new, y_new, groups_new = make_digit_questions("test", random_state=0)
+    >>> one = groups_new == groups_new[0]
+    >>> adapted = model.adapt(X_new[one][:10], y_new[one][:10])
+    >>> adapted.predict_proba(X_new[one][10:]).shape
+    (50, 2)
+    """
+
+    def _make_learner(self) -> ClassifierHeadLearner:
+        return self._learner_of(RidgeHead(), SCALE)
