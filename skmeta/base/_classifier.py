@@ -23,9 +23,6 @@ from skmeta.base._rows import (
 from skmeta.core.learner import NEVER
 from skmeta.core.sampling import Sampler, WaySampler
 
-# Ways of a training episode where the user names none: more than the task at hand will have, as
-# Snell et al. (2017) recommend.
-TRAINING_WAYS = 20
 # early_stopping="auto" holds out classes from so many on: with the ten digits, say, the embedding
 # needs every class more than training needs an end.
 CLASSES_TO_HOLD_OUT = 50
@@ -37,6 +34,9 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
     # Whether episodes have as many rows of each class where tasks share them; otherwise rows are
     # drawn whatever their label.
     _balanced_episodes: ClassVar[bool] = True
+    # Ways of a training episode where the user names none: more than the task at hand will have, as
+    # Snell et al. (2017) recommend.
+    _training_ways: ClassVar[int] = 20
 
     def _check_rows(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
         fewest = 2 if reset else 1
@@ -141,7 +141,7 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
         n_tasks = len(classes_per_task)
         rows, _ = task_rows(X[order], y[order], numbers[order], n_tasks, device, torch.float32)
         most = int(classes_per_task.max(initial=0))
-        default = most if self.shared_classes_ else TRAINING_WAYS
+        default = most if self.shared_classes_ else self._training_ways
         return WaySampler(
             rows,
             torch.from_numpy(sizes),

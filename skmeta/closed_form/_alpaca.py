@@ -26,8 +26,13 @@ class ALPaCARegressor(Updatable, SpreadMixin, HeadRegressor):
         say) is called as ``module(n_inputs)``, or without arguments.
     image_shape : tuple of int or None, default=None
         (height, width) or (channels, height, width) of the image in a row, for "conv4".
+    augmentation : "auto" or float, default="auto"
+        Every training episode adds a random level to its targets, of support and query alike: no
+        net can tell it but from the support, so that few tasks are not learned by heart. This is
+        its standard deviation, in units of that of ``y``; 0 adds nothing, as in the original
+        method. "auto" is half the standard deviation of the levels of the training tasks.
     n_support : int, default=10
-        Support rows of a training episode, at most: episodes show any number from none to all.
+        Support rows of a training episode, at most: episodes show any number, from none to all.
     n_query : int, default=30
         Query rows of a training episode, at most.
     tasks_per_batch : int, default=25
@@ -87,8 +92,9 @@ class ALPaCARegressor(Updatable, SpreadMixin, HeadRegressor):
     Notes
     -----
     The columns of X (of the default net; standardised) and a constant stand beside the embedding:
-    where tasks are lines, there is nothing left for the net to do. The state of a task that has
-    seen one row tells that row's embedding, up to its sign.
+    where tasks are lines, there is nothing left for the net to do. Random levels make the prior a
+    little wider than the tasks are. The state of a task that has seen one row tells that row's
+    embedding, up to its sign.
 
     References
     ----------

@@ -9,11 +9,14 @@ from skmeta.core.embedding import EmbeddingLearner
 from skmeta.core.heads.ridge import posterior_at
 from skmeta.core.learner import SpreadLearner, State
 from skmeta.core.losses import mean_of_tasks
+from skmeta.core.positive import Positive
 from skmeta.core.tasks import Episodes, Padded, TaskRows
 
-# Where the search starts, in units of the scale of y: standard deviations of the noise, and of the
-# weights between tasks.
-NOISE, SPREAD = 0.3, 0.3
+# Where training starts. The noise is in units of the scale of y: too much, because the net has yet
+# to explain anything. Standard deviations of the weights between tasks are in units of the noise:
+# that of the constant, and those of columns and embedding, which share theirs.
+NOISE = 0.7
+LEVEL, SLOPE = 0.5, 0.1
 # Noise that no data can take away: a variance of 0 has no likelihood.
 LEAST_NOISE = 1e-3
 
@@ -44,8 +47,12 @@ class ALPaCALearner(EmbeddingLearner, SpreadLearner):
         size = width + n_features + 1
         self.mean_weights = nn.Parameter(torch.zeros(size, n_outputs))
         # Lower triangle: a root of the covariance between tasks, in units of the noise variance.
-        self.root = nn.Parameter(SPREAD / NOISE / size**0.5 * torch.eye(size))
-        self.log_noise = nn.Parameter(torch.full((n_outputs,), NOISE).log())
+        sd = torch.full((size,), SLOPE)
+        sd[:width] /= width**0.5
+        sd[width] = LEVEL
+        sd[width + 1 :] /= max(1, n_features) ** 0.5
+        self.root = nn.Parameter(torch.diag(sd))
+        self.noise_sd = Positive(torch.full((n_outputs,), NOISE))
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Embedding, columns and a constant (n_rows, p), and the same under the prior's root."""
@@ -57,7 +64,7 @@ class ALPaCALearner(EmbeddingLearner, SpreadLearner):
 
     def noise(self) -> Tensor:
         """Variance of the noise: (n_outputs,)."""
-        return (2 * self.log_noise).exp() + LEAST_NOISE**2
+        return self.noise_sd().square() + LEAST_NOISE**2
 
     def _padded(
         self, x: Tensor, y: Tensor | None, offsets: Tensor
@@ -82,11 +89,11 @@ class ALPaCALearner(EmbeddingLearner, SpreadLearner):
         asked = TaskRows(rooted[n:], None, query.offsets).padded()
         assert known.y is not None
         # Tasks have shown anything from no row to all: so the prior and the spread are learned too.
-        seen = torch.randint(0, self.n_support + 1, (support.n_tasks, 1), generator=generator)
-        seen = torch.minimum(seen, support.sizes[:, None])
-        keep = torch.arange(known.x.shape[1]) < seen
-        keep_ = keep[:, :, None].to(known.x.device, known.x.dtype)
-        mean, variance = posterior_at(known.x * keep_, known.y * keep_, asked.x)
+        shown = torch.randint(0, self.n_support + 1, (support.n_tasks,), generator=generator)
+        shown = torch.minimum(shown, support.sizes)
+        keep = torch.arange(known.x.shape[1]) < shown[:, None]
+        keep = keep[:, :, None].to(known.x.device, known.x.dtype)
+        mean, variance = posterior_at(known.x * keep, known.y * keep, asked.x)
         error = rest[n:] - asked.flat(mean)
         spread = self.noise() * (1 + asked.flat(variance))[:, None]
         losses = 0.5 * (error.square() / spread + spread.log()).mean(1)

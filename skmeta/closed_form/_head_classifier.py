@@ -70,11 +70,13 @@ class HeadClassifier(EmbeddingMixin, MetaClassifier):
         self, head: Head, scale: float, unit_length: bool = False
     ) -> ClassifierHeadLearner:
         module = self._make_module()
+        n_classes = len(self.prior_classes_) if self.shared_classes_ else None
         return ClassifierHeadLearner(
             module,
             embedding_width(module, self.n_features_in_),
             head,
-            len(self.prior_classes_) if self.shared_classes_ else None,
+            n_classes,
             scale=scale,
+            n_support=None if n_classes is None else self.n_shot * n_classes,
             unit_length=unit_length,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from typing import Any
 
@@ -16,6 +15,7 @@ from skmeta.core.heads.svm import svm_duals
 from skmeta.core.heads.svm_large import is_large, svm_duals_large
 from skmeta.core.learner import NEVER, State
 from skmeta.core.losses import mean_of_tasks
+from skmeta.core.positive import Positive
 from skmeta.core.tasks import Episodes, TaskRows
 
 # Numbers that the matrices of a batch of machines may hold.
@@ -43,10 +43,10 @@ class RidgeHead(Head):
 
     def __init__(self) -> None:
         super().__init__()
-        self.log_penalty = nn.Parameter(torch.zeros(()))
+        self.penalty = Positive(torch.tensor(1.0))
 
     def forward(self, features: Tensor, targets: Tensor, present: Tensor, offsets: Tensor) -> State:
-        return {"weights": ridge_weights(features, targets - offsets, self.log_penalty.exp())}
+        return {"weights": ridge_weights(features, targets - offsets, self.penalty())}
 
 
 class SVMHead(Head):
@@ -100,6 +100,9 @@ class HeadLearner(EmbeddingLearner):
     n_outputs : int or None
         Columns of targets that mean the same in every task; None where tasks have classes of their
         own: then there is no common answer.
+    n_support : int or None
+        Support rows of a training episode, of which it shows any number, from none to all; None
+        shows all.
     unit_length : bool
         Whether embedded rows are scaled to unit length.
     """
@@ -113,9 +116,13 @@ class HeadLearner(EmbeddingLearner):
         head: Head,
         n_outputs: int | None,
         *,
+        n_support: int | None = None,
         unit_length: bool = False,
     ) -> None:
         super().__init__(module)
+        self.n_support = n_support
+        # How long the embedding and the constant are: how far a few rows can move the answer.
+        self.lengths = Positive(torch.ones(2))
         self.head = head
         self.n_outputs = n_outputs
         self.unit_length = unit_length
@@ -123,11 +130,13 @@ class HeadLearner(EmbeddingLearner):
         self.register_parameter("common_weights", common)
 
     def features(self, x: Tensor) -> Tensor:
-        """Embedded rows and a constant: (n_rows, width + 1)."""
+        """Embedded rows and a constant, of learned lengths: (n_rows, width + 1)."""
         embedded = self.embed(x)
         if self.unit_length:
             embedded = F.normalize(embedded, dim=1)
-        return torch.cat([embedded, torch.ones_like(embedded[:, :1])], 1)
+        lengths = self.lengths()
+        constant = lengths[1].expand(len(embedded), 1)
+        return torch.cat([lengths[0] * embedded, constant], 1)
 
     def _targets(self, y: Tensor, dtype: torch.dtype) -> Tensor:
         """Targets as columns: (n_rows, m)."""
@@ -137,14 +146,18 @@ class HeadLearner(EmbeddingLearner):
         """Which columns a task has, from its targets (T, n, m): (T, m)."""
         return torch.ones_like(targets[:, 0], dtype=torch.bool)
 
-    def _solve(self, features: Tensor, support: TaskRows) -> State:
+    def _solve(self, features: Tensor, support: TaskRows, shown: Tensor | None = None) -> State:
         assert support.y is not None
         targets = self._targets(support.y, features.dtype)
         padded = TaskRows(features, targets, support.offsets).padded()
         z, y = padded.x, padded.y
         assert y is not None
-        if padded.mask is not None:
-            z, y = z * padded.mask[:, :, None], y * padded.mask[:, :, None]
+        mask = padded.mask
+        if shown is not None:
+            first = torch.arange(z.shape[1], device=z.device) < shown.to(z.device)[:, None]
+            mask = first if mask is None else mask & first
+        if mask is not None:
+            z, y = z * mask[:, :, None], y * mask[:, :, None]
         present = self._present(y)
         if self.common_weights is None:
             return {**self.head(z, y, present, torch.zeros_like(y)), "present": present}
@@ -161,7 +174,10 @@ class HeadLearner(EmbeddingLearner):
         assert query.y is not None
         # One forward pass: batch norms see the episode as a whole.
         both = self.features(torch.cat([support.x, query.x]))
-        state = self._solve(both[: len(support.x)], support)
+        shown = None
+        if self.n_support is not None:
+            shown = torch.randint(0, self.n_support + 1, (support.n_tasks,), generator=generator)
+        state = self._solve(both[: len(support.x)], support, shown)
         outputs = self._answer(state, both[len(support.x) :], query)
         return mean_of_tasks(self._losses(outputs, query.y), query)
 
@@ -208,7 +224,7 @@ class ClassifierHeadLearner(HeadLearner):
 
     def __init__(self, *args: Any, scale: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
+        self.scale = Positive(torch.tensor(scale))
 
     def _targets(self, y: Tensor, dtype: torch.dtype) -> Tensor:
         return F.one_hot(y, self.n_outputs or int(y.max()) + 1).to(dtype)
@@ -224,7 +240,7 @@ class ClassifierHeadLearner(HeadLearner):
         return torch.where(known, F.cross_entropy(outputs, y, reduction="none"), 0.0)
 
     def _answer(self, state: State, features: Tensor, query: TaskRows) -> Tensor:
-        scores = self.log_scale.exp() * super()._answer(state, features, query)
+        scores = self.scale() * super()._answer(state, features, query)
         present = state["present"][query.task_of_row]
         return torch.where(present, scores, NEVER)
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from skmeta.base import MetaRegressor
+from skmeta.base._augmentation import AUGMENTATION, LevelAugmentation
 from skmeta.base._constraints import POSITIVE_INT
 from skmeta.base._embedding import EMBEDDING, EmbeddingMixin
 
 
-class HeadRegressor(EmbeddingMixin, MetaRegressor):
+class HeadRegressor(LevelAugmentation, EmbeddingMixin, MetaRegressor):
     """Base of regressors that solve a linear problem on a learned embedding."""
 
     # A net extrapolates wildly.
     _draws_in_tails: ClassVar[bool] = True
-    _parameter_constraints: ClassVar[dict[str, list]] = {**EMBEDDING, "n_support": POSITIVE_INT}
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **EMBEDDING,
+        **AUGMENTATION,
+        "n_support": POSITIVE_INT,
+    }
 
     def __init__(
         self,
@@ -22,6 +27,7 @@ class HeadRegressor(EmbeddingMixin, MetaRegressor):
         *,
         module: Any = None,
         image_shape: tuple[int, ...] | None = None,
+        augmentation: Any = "auto",
         n_support: int = 10,
         n_query: int = 30,
         tasks_per_batch: int = 25,
@@ -39,6 +45,7 @@ class HeadRegressor(EmbeddingMixin, MetaRegressor):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.module = module
         self.image_shape = image_shape
+        self.augmentation = augmentation
         self.n_support = n_support
         self.n_query = n_query
         self.tasks_per_batch = tasks_per_batch

@@ -12,6 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 from skmeta.closed_form._head_classifier import HeadClassifier
 from skmeta.closed_form._head_learner import ClassifierHeadLearner, SVMHead
 
+# A margin is 1: without a scale the softmax of the scores could not be sure of anything.
+SCALE = 10.0
 # Coefficients below this share of C are rounding.
 NOTHING = 1e-6
 
@@ -35,16 +37,17 @@ class MetaSVC(HeadClassifier):
         say) is called as ``module(n_inputs)``, or without arguments.
     image_shape : tuple of int or None, default=None
         (height, width) or (channels, height, width) of the image in a row, for "conv4".
-    C : float, default=0.1
-        Largest weight of a support row.
+    C : float, default=1.0
+        Largest weight of a support row, for embedded rows of the length that training starts from;
+        it learns how long they should be.
     kernel : {"linear", "cosine"}, default="linear"
-        Product of embedded rows, as they are or scaled to unit length.
+        Product of embedded rows, as they are or scaled to a common length.
     n_way : int or None, default=None
-        Classes of a training episode, where tasks have classes of their own. None takes up to 20.
+        Classes of a training episode, where tasks have classes of their own. None takes up to 5.
     n_shot : int, default=5
         Support rows a class in a training episode. Where tasks share their classes, an episode
-        draws as many rows for each class on average, whatever their labels: how frequent the
-        classes of a task are is a part of it.
+        draws ``n_shot`` times as many rows as there are classes, whatever their labels, and shows
+        any number of them, from none to all.
     n_query : int, default=5
         Query rows a class in a training episode, at most.
     shared_classes : "auto" or bool, default="auto"
@@ -148,6 +151,8 @@ class MetaSVC(HeadClassifier):
     (50, 2)
     """
 
+    # The cost of a machine grows with the third power of its rows, and with its classes.
+    _training_ways: ClassVar[int] = 5
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **HeadClassifier._parameter_constraints,
         "C": [Interval(Real, 0, None, closed="neither")],
@@ -160,7 +165,7 @@ class MetaSVC(HeadClassifier):
         *,
         module: Any = None,
         image_shape: tuple[int, ...] | None = None,
-        C: float = 0.1,
+        C: float = 1.0,
         kernel: str = "linear",
         n_way: int | None = None,
         n_shot: int = 5,
@@ -202,7 +207,7 @@ class MetaSVC(HeadClassifier):
         self.kernel = kernel
 
     def _make_learner(self) -> ClassifierHeadLearner:
-        return self._learner_of(SVMHead(self.C), 1.0, self.kernel == "cosine")
+        return self._learner_of(SVMHead(self.C), SCALE, self.kernel == "cosine")
 
     @property
     def dual_coef_(self) -> np.ndarray:

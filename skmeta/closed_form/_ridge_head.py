@@ -28,8 +28,13 @@ class RidgeHeadRegressor(HeadRegressor):
         say) is called as ``module(n_inputs)``, or without arguments.
     image_shape : tuple of int or None, default=None
         (height, width) or (channels, height, width) of the image in a row, for "conv4".
+    augmentation : "auto" or float, default="auto"
+        Every training episode adds a random level to its targets, of support and query alike: no
+        net can tell it but from the support, so that few tasks are not learned by heart. This is
+        its standard deviation, in units of that of ``y``; 0 adds nothing, as in the original
+        method. "auto" is half the standard deviation of the levels of the training tasks.
     n_support : int, default=10
-        Support rows of a training episode, where a task has them.
+        Support rows of a training episode, at most: episodes show any number, from none to all.
     n_query : int, default=30
         Query rows of a training episode, at most.
     tasks_per_batch : int, default=25
@@ -112,7 +117,8 @@ class RidgeHeadRegressor(HeadRegressor):
     def _make_learner(self) -> RegressorHeadLearner:
         module = self._make_module()
         width = embedding_width(module, self.n_features_in_)
-        return RegressorHeadLearner(module, width, RidgeHead(), self.n_outputs_)
+        head, shown = RidgeHead(), self.n_support
+        return RegressorHeadLearner(module, width, head, self.n_outputs_, n_support=shown)
 
 
 class RidgeHeadClassifier(HeadClassifier):
@@ -136,8 +142,8 @@ class RidgeHeadClassifier(HeadClassifier):
         Classes of a training episode, where tasks have classes of their own. None takes up to 20.
     n_shot : int, default=5
         Support rows a class in a training episode. Where tasks share their classes, an episode
-        draws as many rows for each class on average, whatever their labels: how frequent the
-        classes of a task are is a part of it.
+        draws ``n_shot`` times as many rows as there are classes, whatever their labels, and shows
+        any number of them, from none to all.
     n_query : int, default=5
         Query rows a class in a training episode, at most.
     shared_classes : "auto" or bool, default="auto"

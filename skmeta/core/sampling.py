@@ -168,3 +168,38 @@ def _select(rows: TaskRows, index: Tensor, chosen: Tensor) -> TaskRows:
     picked = index[chosen].to(rows.x.device)
     y = None if rows.y is None else rows.y[picked]
     return TaskRows(rows.x[picked], y, offsets_of(chosen.sum(1)))
+
+
+@dataclass(frozen=True)
+class LevelSampler:
+    """Episodes whose targets (n_rows, n_outputs) have a random level added, one a task.
+
+    So no two episodes of a task are alike: the level is told by the support alone.
+
+    Parameters
+    ----------
+    sampler : Sampler
+        Draws the episodes.
+    spread : Tensor of shape (n_outputs,)
+        Standard deviation of the levels.
+    """
+
+    sampler: Sampler
+    spread: Tensor
+
+    @property
+    def eligible(self) -> Tensor:
+        """Tasks that can give an episode."""
+        return self.sampler.eligible
+
+    def draw(self, tasks: Tensor, generator: Generator) -> Episodes:
+        """One episode for each task named."""
+        episodes = self.sampler.draw(tasks, generator)
+        levels = torch.randn((len(tasks), len(self.spread)), generator=generator) * self.spread
+
+        def raised(rows: TaskRows) -> TaskRows:
+            assert rows.y is not None
+            added = levels.to(rows.y.device, rows.y.dtype)[rows.task_of_row]
+            return TaskRows(rows.x, rows.y + added, rows.offsets)
+
+        return Episodes(raised(episodes.support), raised(episodes.query))

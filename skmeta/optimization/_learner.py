@@ -70,8 +70,6 @@ class MAMLLearner(Learner):
         self.n_adapt_steps = n_adapt_steps
         self.n_support = n_support
         self.second_order = second_order
-        # Spread of the random levels of training episodes, one an output; None adds none.
-        self.level_spread: Tensor | None = None
         if not self._start():
             raise ValueError("The module has no parameter that requires a gradient: none to adapt.")
         self.learn_inner_lr = learn_inner_lr
@@ -127,8 +125,6 @@ class MAMLLearner(Learner):
 
     def episode_loss(self, episodes: Episodes, generator: Generator) -> Tensor:
         """Mean query loss after adaptation (Finn et al., 2017, equation 1)."""
-        if self.training and self.level_spread is not None:
-            episodes = self._with_levels(episodes, generator)
         support, query = episodes.support.padded(), episodes.query.padded()
         differentiable = torch.is_grad_enabled()
         with torch.enable_grad():
@@ -150,19 +146,6 @@ class MAMLLearner(Learner):
                 update_prior(self.forward_tasks.norms, stats)
         outputs, _ = self.forward_tasks(weights, query.x, query.mask, stats)
         return task_losses(self.loss, outputs, query).mean()
-
-    def _with_levels(self, episodes: Episodes, generator: Generator) -> Episodes:
-        """Add a random level to the targets of every task."""
-        assert self.level_spread is not None
-        shape = (episodes.n_tasks, len(self.level_spread))
-        device = episodes.support.x.device
-        levels = (torch.randn(shape, generator=generator) * self.level_spread).to(device)
-
-        def raised(rows: TaskRows) -> TaskRows:
-            assert rows.y is not None
-            return TaskRows(rows.x, rows.y + levels[rows.task_of_row], rows.offsets)
-
-        return Episodes(raised(episodes.support), raised(episodes.query))
 
     def condition(self, support: TaskRows) -> State:
         """Adapted weights of T tasks.

@@ -5,24 +5,19 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
-import numpy as np
-import torch
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from torch import nn
 
 from skmeta.base import MetaRegressor
+from skmeta.base._augmentation import AUGMENTATION, LevelAugmentation
 from skmeta.base._constraints import EPISODIC, LARGEST, POSITIVE_INT
 from skmeta.base._module import build_module
 from skmeta.core.losses import squared_error
-from skmeta.core.numerics import between_task_sd
 from skmeta.nets import mlp
 from skmeta.optimization._learner import MAMLLearner
 
-# What augmentation="auto" adds: so much of the spread of the levels of the training tasks.
-SHARE_OF_LEVELS = 0.5
 
-
-class MAMLRegressor(MetaRegressor):
+class MAMLRegressor(LevelAugmentation, MetaRegressor):
     """Model-agnostic meta-learning for regression.
 
     Meta-training looks for a start from which a few gradient steps on a task's support rows give
@@ -150,7 +145,7 @@ class MAMLRegressor(MetaRegressor):
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **EPISODIC,
         "algorithm": [StrOptions({"maml", "fomaml"})],
-        "augmentation": [StrOptions({"auto"}), Interval(Real, 0, LARGEST, closed="left")],
+        **AUGMENTATION,
         "inner_lr": [Interval(Real, 0, LARGEST, closed="right")],
         "learn_inner_lr": [StrOptions({"layer", "parameter", "step"}), Options(bool, {False})],
         "n_inner_steps": POSITIVE_INT,
@@ -204,16 +199,6 @@ class MAMLRegressor(MetaRegressor):
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
-
-    def _train(self, learner: Any, X: Any, y: Any, numbers: Any, generator: Any) -> None:
-        if isinstance(self.augmentation, str):  # "auto"
-            spread = SHARE_OF_LEVELS * between_task_sd(y, numbers)
-        else:
-            spread = np.full(y.shape[1], float(self.augmentation))
-        learner.level_spread = (
-            torch.as_tensor(spread, dtype=torch.float32) if spread.any() else None
-        )
-        super()._train(learner, X, y, numbers, generator)
 
     def _make_learner(self) -> MAMLLearner:
         module: nn.Module

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from skmeta.core.sampling import (
+    LevelSampler,
     RowSampler,
     WaySampler,
     _floyd,
@@ -138,3 +139,23 @@ def test_way_episodes(class_sizes, n_way, n_shot, n_query):
             drawn = torch.cat([own[:, 0], asked[:, 0]]).tolist()
             assert len(set(drawn)) == len(drawn)
         assert len(seen_cells) == ways
+
+
+def test_random_levels_reach_support_and_query_alike():
+    generator = torch.Generator().manual_seed(0)
+    y = torch.randn(200, 2, dtype=torch.float64, generator=generator)
+    rows = TaskRows.from_sizes(torch.randn(200, 3), y, torch.tensor([60, 50, 90]))
+    plain = RowSampler(rows, 4, 6)
+    levels = LevelSampler(plain, torch.tensor([2.0, 0.5]))
+    assert torch.equal(levels.eligible, plain.eligible)
+    tasks = torch.arange(3).repeat(400)
+    before = plain.draw(tasks, torch.Generator().manual_seed(5))
+    after = levels.draw(tasks, torch.Generator().manual_seed(5))
+    assert torch.equal(after.support.x, before.support.x)
+    own = (after.support.y - before.support.y).reshape(1200, 4, 2)
+    other = (after.query.y - before.query.y).reshape(1200, 6, 2)
+    torch.testing.assert_close(own, own[:, :1].expand_as(own))
+    torch.testing.assert_close(other, own[:, :1].expand_as(other))
+    torch.testing.assert_close(
+        own[:, 0].std(0), torch.tensor([2.0, 0.5]).double(), rtol=0.1, atol=0
+    )

@@ -248,41 +248,18 @@ def test_backtracking_is_that_of_a_naive_loop():
             torch.testing.assert_close(found[name][t], value, rtol=1e-9, atol=1e-11)
 
 
-def test_random_levels_reach_support_and_query_alike_and_only_in_training():
-    learner = learner_with("layer")
-    learner.level_spread = torch.tensor([2.0], dtype=torch.float64)
-    support, query = rows_of([4, 2, 6], 1), rows_of([3, 5, 2], 2)
-    episodes = Episodes(support, query)
-    found = learner._with_levels(episodes, torch.Generator().manual_seed(0))
-    assert found.support.x is support.x
-    own = found.support.y - support.y
-    other = found.query.y - query.y
-    for t in range(3):
-        a, b = own[support.task_of_row == t], other[query.task_of_row == t]
-        torch.testing.assert_close(a, a[:1].expand_as(a))
-        torch.testing.assert_close(b, a[:1].expand_as(b))
-    assert len(own.unique().round(decimals=9).unique()) == 3
-    losses = []
-    for spread in (None, torch.tensor([2.0], dtype=torch.float64)):
-        learner.level_spread = spread
-        for training in (True, False):
-            learner.train(training)
-            loss = learner.episode_loss(episodes, torch.Generator().manual_seed(0))
-            losses.append(loss.item())
-    assert losses[0] == losses[1] == losses[3] != losses[2]
-
-
 def test_levels_are_as_large_as_asked_for(sinusoids):
     X, y, groups = sinusoids
     y = y + np.random.default_rng(0).normal(scale=10.0, size=200)[groups]
-    fits = [
-        MAMLRegressor(augmentation=a, max_epochs=1, random_state=0).fit(X, y, groups=groups)
-        for a in (0, 0.7, "auto")
-    ]
-    none, some, auto = (f.learner_.level_spread for f in fits)
-    assert none is None
-    assert float(some) == pytest.approx(0.7)
-    assert float(auto) == pytest.approx(0.5 * 10 / y.std(), rel=0.1)
+    scaled = ((y - y.mean()) / y.std())[:, None]
+    found = []
+    for augmentation in (0, 0.7, "auto"):
+        model = MAMLRegressor(augmentation=augmentation)
+        train, valid = model._samplers(X, scaled, groups, torch.Generator().manual_seed(0))
+        assert not hasattr(valid, "spread")
+        found.append(float(getattr(train, "spread", 0)))
+    assert found[:2] == [0, pytest.approx(0.7)]
+    assert found[2] == pytest.approx(0.5 * 10 / y.std(), rel=0.1)
 
 
 def test_a_value_far_out_moves_a_prediction_little_more_than_one_not_so_far(sinusoids):

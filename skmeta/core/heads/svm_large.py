@@ -11,7 +11,7 @@ from torch import Tensor
 
 # Newton's method factorises a matrix of the rows for each class; beyond so many multiplications it
 # is left to this file.
-DEAR = 2e9
+DEAR = 5e7
 MOST_STEPS = 2000
 # Difference of primal and dual, relative to the primal, that ends the search.
 GAP = 1e-4

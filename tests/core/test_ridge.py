@@ -1,0 +1,65 @@
+"""Batched ridge regression and its posterior against one task at a time, from the textbook."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skmeta.core.heads.ridge import posterior_at, ridge_weights
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5),
+    p=st.integers(1, 7),
+    m=st.integers(1, 3),
+    penalty=st.sampled_from([0.01, 1.0, 30.0]),
+)
+def test_weights_solve_the_normal_equations(sizes, p, m, penalty):
+    n = max(sizes)
+    z, y = draw(len(sizes), n, p), draw(len(sizes), n, m, seed=1)
+    for t, k in enumerate(sizes):
+        z[t, k:], y[t, k:] = 0, 0
+    found = ridge_weights(z, y, torch.tensor(penalty).double())
+    for t, k in enumerate(sizes):
+        own = z[t, :k]
+        expected = torch.linalg.solve(own.T @ own + penalty * torch.eye(p), own.T @ y[t, :k])
+        torch.testing.assert_close(found[t], expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5), (2, 6, 2)])
+def test_gradients(shape):
+    z, y = draw(*shape).requires_grad_(), draw(*shape[:2], 2, seed=1).requires_grad_()
+    penalty = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(ridge_weights, (z, y, penalty))
+
+
+@given(
+    sizes=st.lists(st.integers(0, 6), min_size=1, max_size=4),
+    p=st.integers(1, 6),
+    n_query=st.integers(1, 4),
+)
+def test_posterior_is_that_of_the_textbook(sizes, p, n_query):
+    n = max(*sizes, 1)
+    z, rest = draw(len(sizes), n, p), draw(len(sizes), n, 2, seed=1)
+    query = draw(len(sizes), n_query, p, seed=2)
+    for t, k in enumerate(sizes):
+        z[t, k:], rest[t, k:] = 0, 0
+    mean, variance = posterior_at(z, rest, query)
+    for t, k in enumerate(sizes):
+        own = z[t, :k]
+        covariance = torch.linalg.inv(torch.eye(p).double() + own.T @ own)
+        torch.testing.assert_close(mean[t], query[t] @ covariance @ own.T @ rest[t, :k])
+        expected = (query[t] @ covariance * query[t]).sum(1)
+        torch.testing.assert_close(variance[t], expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-8, 1e8])
+def test_rows_of_any_size_have_finite_weights(scale):
+    z = (scale * draw(2, 4, 6)).requires_grad_()
+    found = ridge_weights(z, draw(2, 4, 1), torch.tensor(1.0).double())
+    (gradient,) = torch.autograd.grad(found.sum(), z)
+    assert torch.isfinite(found).all() and torch.isfinite(gradient).all()
