@@ -92,8 +92,15 @@ class AutoMeta(MetaEstimator):
             candidates = self._team.candidates(seed, X, y, None)
         else:
             candidates = self._team.candidates(seed, X, y, numbers)
+            folds = self._folds(numbers, rng)
+            left_out = self._leave_out(candidates, X, y, numbers, sizes, folds)
+            later = self._team.afterthoughts(seed, candidates, left_out)
+            if later:
+                more = self._leave_out(later, X, y, numbers, sizes, folds)
+                left_out = {size: part.beside(more[size]) for size, part in left_out.items()}
+                candidates |= later
             names = self._team.roles_of(candidates)
-            self._choose(self._leave_out(candidates, X, y, numbers, sizes, rng))
+            self._choose(left_out)
         used = self._weights.max(axis=0) > 0
         self._names = [name for name, some in zip(names, used, strict=True) if some]
         self._compared = names
@@ -112,6 +119,15 @@ class AutoMeta(MetaEstimator):
         self.adapted_ = n_tasks == 1
         return self
 
+    def _folds(self, numbers: np.ndarray, rng: np.random.RandomState) -> list[tuple]:
+        """Rows to train on and to judge by, and the seed of the draws among these."""
+        n_tasks = int(numbers.max()) + 1
+        # Tasks are shuffled: their order may mean something.
+        shuffled = rng.permutation(n_tasks)[numbers]
+        folds = list(GroupKFold(min(self.cv, n_tasks)).split(numbers, groups=shuffled))
+        seeds = rng.randint(np.iinfo(np.int32).max, size=len(folds))
+        return [(*fold, int(seed)) for fold, seed in zip(folds, seeds, strict=True)]
+
     def _leave_out(
         self,
         candidates: dict[str, Any],
@@ -119,14 +135,9 @@ class AutoMeta(MetaEstimator):
         y: np.ndarray,
         numbers: np.ndarray,
         sizes: list[int],
-        rng: np.random.RandomState,
+        folds: list[tuple],
     ) -> dict[int, Any]:
         """Predictions of every member for tasks left out, by number of support rows."""
-        n_tasks = int(numbers.max()) + 1
-        # Tasks are shuffled: their order may mean something.
-        shuffled = rng.permutation(n_tasks)[numbers]
-        folds = list(GroupKFold(min(self.cv, n_tasks)).split(X, y, shuffled))
-        seeds = rng.randint(np.iinfo(np.int32).max, size=len(folds))
         found = Parallel(n_jobs=self.n_jobs)(
             delayed(predict_left_out)(
                 self._team,
@@ -134,13 +145,14 @@ class AutoMeta(MetaEstimator):
                 X,
                 y,
                 numbers,
-                *fold,
+                train,
+                test,
                 sizes,
                 self.n_repeats,
-                int(fold_seed),
+                seed,
                 **self._asked(),
             )
-            for fold, fold_seed in zip(folds, seeds, strict=True)
+            for train, test, seed in folds
         )
         left_out = {}
         for size in sizes:

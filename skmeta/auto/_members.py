@@ -30,6 +30,13 @@ class Team(ABC):
         """Unfitted estimators that are worth a try; ``numbers`` is None for too few tasks."""
 
     @classmethod
+    def afterthoughts(
+        cls, seed: int, candidates: dict[str, Any], left_out: dict[int, Any]
+    ) -> dict[str, Any]:
+        """Further candidates, in view of how the first did on tasks left out, by support size."""
+        return {}
+
+    @classmethod
     @abstractmethod
     def fit(
         cls, candidates: dict[str, Any], X: np.ndarray, y: np.ndarray, numbers: np.ndarray

@@ -16,11 +16,16 @@ from skmeta.auto._members import Team
 from skmeta.base import MetaRegressor
 from skmeta.base._feature import out_of_task
 from skmeta.base._rows import TOO_FAR
+from skmeta.closed_form._alpaca import ALPaCARegressor
 from skmeta.closed_form._hierarchical_gp import HierarchicalGPRegressor
 from skmeta.closed_form._hierarchical_ridge import HierarchicalRidge
 
 # Curves on top of boosting are tried where it beats a line by more than this share of its error.
 WORTH_BOOSTING = 0.02
+# A learned embedding is tried where there are so many tasks, and curves leave at most so much of
+# the error of lines: it takes longer than all others, and has nothing to add to lines.
+TASKS_FOR_A_NET = 10
+WORTH_A_NET = 0.95
 
 
 class Regressors(Team):
@@ -33,6 +38,7 @@ class Regressors(Team):
         "gp": ("gp", True),
         "boosted linear": ("boosted linear", True),
         "boosted gp": ("boosted gp", True),
+        "net": ("net", True),
     }
 
     @classmethod
@@ -50,13 +56,24 @@ class Regressors(Team):
         return found
 
     @classmethod
+    def afterthoughts(
+        cls, seed: int, candidates: dict[str, Any], left_out: dict[int, Any]
+    ) -> dict[str, Any]:
+        names = cls.roles_of(candidates)
+        for part in left_out.values():
+            losses = dict(zip(names, part.losses(), strict=True))
+            if part.n_tasks >= TASKS_FOR_A_NET and losses["gp"] < WORTH_A_NET * losses["linear"]:
+                return {"net": ALPaCARegressor(random_state=seed)}
+        return {}
+
+    @classmethod
     def fit(
         cls, candidates: dict[str, Any], X: np.ndarray, y: np.ndarray, numbers: np.ndarray
     ) -> dict[str, Any]:
         shared, fits = None, {}
         for name, candidate in candidates.items():
             estimator = clone(candidate)
-            if estimator.feature_regressor is not None:
+            if getattr(estimator, "feature_regressor", None) is not None:
                 if shared is None:
                     own = np.unique(numbers, return_inverse=True)[1]
                     shared = out_of_task("boosting", X, y.reshape(len(y), -1), own)
@@ -110,6 +127,7 @@ class AutoMetaRegressor(AutoMeta, MetaRegressor):
     Pooled models, a linear mixed model, a hierarchical Gaussian process, and both with the
     prediction of gradient boosting as a feature, are compared on training tasks that are left out,
     at each number of support rows; what ``adapt`` and ``predict`` use is their weighted blend.
+    Where curves do better than lines, a learned embedding is a member, too.
 
     Parameters
     ----------
@@ -157,7 +175,7 @@ class AutoMetaRegressor(AutoMeta, MetaRegressor):
 
     See Also
     --------
-    HierarchicalRidge, HierarchicalGPRegressor : The members.
+    HierarchicalRidge, HierarchicalGPRegressor, ALPaCARegressor : The members.
     skmeta.model_selection.compare_tasks : Is it worth it?
 
     Notes
