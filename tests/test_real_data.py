@@ -58,8 +58,21 @@ def draws(rows, n_draws, rng):
         yield order[:N_SUPPORT], order[N_SUPPORT:]
 
 
+MODELS = {
+    "protonetclassifier": (
+        skmeta.ProtoNetClassifier((16,), max_epochs=2, early_stopping=False, random_state=0),
+        {"lr": [0.001, 0.01]},
+    ),
+    "metasvc": (
+        skmeta.MetaSVC((16,), max_epochs=3, early_stopping=False, random_state=0),
+        {"C": [0.1, 1.0], "hidden_layer_sizes": [(8,), (16,)]},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("hospital", ["hungarian", "cleveland"])
-def test_heart_disease_at_a_new_hospital(data_home, hospital):
+def test_heart_disease_at_a_new_hospital(data_home, hospital, name):
     heart = fetch_heart_disease(data_home=data_home("heart_disease"))
     held_out = (heart.groups == hospital).to_numpy()
     X, y = heart.data, heart.target.to_numpy()
@@ -80,10 +93,10 @@ def test_heart_disease_at_a_new_hospital(data_home, hospital):
             categorical,
         ),
     )
-    model = skmeta.ProtoNetClassifier((16,), max_epochs=2, early_stopping=False, random_state=0)
+    model, grid = MODELS[name]
     search = search_over_tasks(
         make_pipeline(columns, model),
-        {"protonetclassifier__lr": [0.001, 0.01]},
+        {f"{name}__{option}": values for option, values in grid.items()},
         "roc_auc",
         X[~held_out],
         y[~held_out],
