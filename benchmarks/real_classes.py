@@ -53,6 +53,8 @@ from scipy.stats import rankdata
 SKMETA_METHODS = {
     "ProtoNet": "ProtoNetClassifier",
     "MAML": "MAMLClassifier",
+    "MetaSVC": "MetaSVC",
+    "RidgeHead": "RidgeHeadClassifier",
     "HierarchicalGP": "HierarchicalGPClassifier",
     "HierarchicalLogistic": "HierarchicalLogisticRegression",
     "Auto": "AutoMetaClassifier",

@@ -49,6 +49,8 @@ SKMETA_METHODS = {
     "MAML": "MAMLRegressor",
     "HierarchicalRidge": "HierarchicalRidge",
     "HierarchicalGP": "HierarchicalGPRegressor",
+    "RidgeHead": "RidgeHeadRegressor",
+    "ALPaCA": "ALPaCARegressor",
     "Auto": "AutoMetaRegressor",
 }
 SHOTS = (0, 1, 3, 5, 10)
