@@ -32,13 +32,16 @@ def available(estimators, peers):
     return kept + [name for name, module in peers.items() if import_peer(module) is not None]
 
 
-def run_units(work, units, *, jobs=1, parts=None):
+def run_units(work, units, *, jobs=1, parts=None, run=True):
     """Frames of all units, joined, and a list of what failed.
 
     A unit (table, split, method) is one call `work(*unit)` that gives a frame. With a folder
     `parts` every frame is also kept there and read back by a later run, which so goes on where an
     earlier one stopped. What is there is taken as it is: remove a method's files when it changes.
+    With `run=False` that is all there is.
     """
+    if not run:
+        units = [u for u in units if _path(parts, u).is_file()]
     todo = units if parts is None else [u for u in units if not _path(parts, u).is_file()]
     if len(todo) < len(units):
         print(f"{len(units) - len(todo)} of {len(units)} units are taken from {parts}", flush=True)

@@ -138,6 +138,7 @@ def main():
     parser.add_argument("--n-splits", type=int, default=N_SPLITS, help="splits a table, at most")
     parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each")
     parser.add_argument("--parts", type=Path, help="folder that keeps the figures of every unit")
+    parser.add_argument("--report", action="store_true", help="run nothing: what --parts has")
     parser.add_argument("--quick", action="store_true", help="two tables, one split, no files")
     parser.add_argument("--out", type=Path, help="folder to write the csv and markdown to")
     args = parser.parse_args()
@@ -161,7 +162,7 @@ def main():
         if seed < n_splits(name, method, args.n_splits)
     ]
     start = time.perf_counter()
-    cells, failures = run_units(work, units, jobs=args.jobs, parts=args.parts)
+    cells, failures = run_units(work, units, jobs=args.jobs, parts=args.parts, run=not args.report)
     report = Report(
         cells,
         sets=REGRESSION,
