@@ -2,8 +2,10 @@
 
 import skmeta
 
+# Fifty steps: what adapts in closed form is useful at once.
+HEAD = {"max_epochs": 1, "tasks_per_batch": 4}
 SMALL = {
-    "ALPaCARegressor": {"max_epochs": 5, "hidden_layer_sizes": (20, 10), "lr": 0.01},
+    "ALPaCARegressor": {**HEAD, "hidden_layer_sizes": (20, 10), "lr": 0.01},
     "AutoMetaClassifier": {"cv": 2, "n_repeats": 2, "n_support": (0, 3)},
     "AutoMetaRegressor": {"cv": 2, "n_repeats": 2, "n_support": (0, 3)},
     "HierarchicalGPClassifier": {"max_iter": 20},
@@ -11,10 +13,10 @@ SMALL = {
     "HierarchicalLogisticRegression": {"method": "simulate", "n_support": (5,), "max_iter": 15},
     "HierarchicalRidge": {},
     "MAMLRegressor": {"max_epochs": 5, "hidden_layer_sizes": (20,), "lr": 0.01},
-    "MetaSVC": {"max_epochs": 2, "hidden_layer_sizes": (16, 16)},
+    "MetaSVC": {**HEAD, "hidden_layer_sizes": (16, 16), "n_shot": 3, "n_query": 3},
     "ProtoNetClassifier": {"max_epochs": 2, "hidden_layer_sizes": (16, 16)},
-    "RidgeHeadClassifier": {"max_epochs": 2, "hidden_layer_sizes": (16, 16)},
-    "RidgeHeadRegressor": {"max_epochs": 5, "hidden_layer_sizes": (20, 10), "lr": 0.01},
+    "RidgeHeadClassifier": {**HEAD, "hidden_layer_sizes": (16, 16)},
+    "RidgeHeadRegressor": {**HEAD, "hidden_layer_sizes": (20, 10), "lr": 0.01},
 }
 
 

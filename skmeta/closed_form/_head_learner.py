@@ -235,9 +235,7 @@ class ClassifierHeadLearner(HeadLearner):
         return targets.sum(1) > 0
 
     def _losses(self, outputs: Tensor, y: Tensor) -> Tensor:
-        # A class that only the query has would cost the earth; it teaches nothing.
-        known = outputs.gather(1, y[:, None])[:, 0] > NEVER
-        return torch.where(known, F.cross_entropy(outputs, y, reduction="none"), 0.0)
+        return F.cross_entropy(outputs, y, reduction="none")
 
     def _answer(self, state: State, features: Tensor, query: TaskRows) -> Tensor:
         scores = self.scale() * super()._answer(state, features, query)

@@ -99,11 +99,12 @@ def test_episode_loss_is_the_mean_over_tasks_with_its_gradient(kind, n_support):
     made = make_learner(kind, n_support=n_support)
     numbers = kind == "numbers"
     episodes = Episodes(rows(LABELS, 0, numbers), rows(QUERY, 1, numbers))
-    found = made.episode_loss(episodes, torch.Generator().manual_seed(2))
+    seed = 5  # one of the four shows nothing
+    found = made.episode_loss(episodes, torch.Generator().manual_seed(seed))
     shown = torch.full((4,), 99)
     if n_support:
-        shown = torch.randint(0, 5, (4,), generator=torch.Generator().manual_seed(2))
-        assert 0 in shown or (shown < torch.tensor([4, 7, 1, 2])).any()
+        shown = torch.randint(0, 5, (4,), generator=torch.Generator().manual_seed(seed))
+        assert 0 in shown
     losses = []
     for t in range(4):
         s, q = episodes.support.slice_tasks(t, t + 1), episodes.query.slice_tasks(t, t + 1)

@@ -184,6 +184,16 @@ def test_degenerate_tasks_stay_finite(scale, labels, alike):
         assert alpha.sum(1).abs().max() < 1e-9
 
 
+def test_a_task_without_rows_has_no_weights_and_no_gradient():
+    z, y, o = problem([0, 1, 2], 3, 2)
+    z, y = torch.stack([z, z]), torch.stack([y, 0 * y])
+    z.requires_grad_()
+    alpha = svm_duals(z @ z.mT, y, everything.expand(2, 3), 1.0, torch.stack([o, 0 * o]))
+    (gradient,) = torch.autograd.grad((alpha**2).sum(), z)
+    assert (alpha[1] == 0).all() and (gradient[1] == 0).all()
+    assert (alpha[0] != 0).any() and torch.isfinite(gradient).all()
+
+
 def test_the_ordinary_machine_is_that_of_liblinear():
     rng = np.random.default_rng(0)
     z = rng.normal(size=(60, 5))

@@ -91,7 +91,8 @@ class _Duals(torch.autograd.Function):
         real = y.sum(1)  # padded rows have no class
         here = present[:, :, None].expand(y.shape)
         K = C * kernel.double() * real[:, :, None] * real[:, None]
-        size = (K.diagonal(dim1=1, dim2=2).sum(1) / real.sum(1)).clamp(min=1e-3)[:, None]
+        size = K.diagonal(dim1=1, dim2=2).sum(1) / real.sum(1).clamp(min=1)
+        size = size.clamp(min=1e-3)[:, None]
         K = K + torch.diag_embed(torch.where(real > 0, JITTER * size, size))
         # The slope of the objective is K b + slope; on padded rows it is the same for all classes.
         slope = -(1 - y + offsets.double().mT) * real[:, None] - y @ K
