@@ -112,14 +112,14 @@ class ALPaCALearner(EmbeddingLearner, SpreadLearner):
         """Means at the rows of T tasks."""
         with torch.no_grad():
             padded, z, common = self._padded(query.x, None, query.offsets)
-            factor = torch.linalg.cholesky(state["precision"])
+            factor = torch.linalg.cholesky_ex(state["precision"])[0]
             return padded.flat(common + z @ torch.cholesky_solve(state["moment"], factor))
 
     def predict_variance(self, state: State, query: TaskRows) -> Tensor:
         """Variance of a new observation: noise, and what is not known of the weights."""
         with torch.no_grad():
             padded, z, _ = self._padded(query.x, None, query.offsets)
-            factor = torch.linalg.cholesky(state["precision"])
+            factor = torch.linalg.cholesky_ex(state["precision"])[0]
             root = torch.linalg.solve_triangular(factor, z.mT, upper=False)
             return padded.flat(1 + root.square().sum(1))[:, None] * self.noise()
 

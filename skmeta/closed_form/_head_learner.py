@@ -69,11 +69,13 @@ class SVMHead(Head):
             duals = torch.stack([self._large(*task) for task in tasks])
         else:
             chunk = max(1, BATCH_NUMBERS // (n_classes * n * n))
+            exact = features.double()
+            kernels = exact @ exact.mT
             parts = zip(
-                *(v.split(chunk) for v in (features @ features.mT, targets, present, offsets)),
-                strict=True,
+                *(v.split(chunk) for v in (kernels, targets, present, offsets)), strict=True
             )
             duals = torch.cat([svm_duals(K, y, here, self.C, o) for K, y, here, o in parts])
+            duals = duals.to(features.dtype)
         return {"weights": features.mT @ duals, "duals": duals}
 
     def _large(self, features: Tensor, targets: Tensor, present: Tensor, offsets: Tensor) -> Tensor:

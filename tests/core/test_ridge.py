@@ -63,3 +63,13 @@ def test_rows_of_any_size_have_finite_weights(scale):
     found = ridge_weights(z, draw(2, 4, 1), torch.tensor(1.0).double())
     (gradient,) = torch.autograd.grad(found.sum(), z)
     assert torch.isfinite(found).all() and torch.isfinite(gradient).all()
+
+
+def test_large_rows_in_single_precision_are_solved_and_nan_is_not_hidden():
+    z = 1e3 * draw(1, 10, 40).float()
+    z[0, 5:] = z[0, :5] * (1 + 1e-5)  # nearly the same rows again
+    mean, variance = posterior_at(z, draw(1, 10, 1, seed=1).float(), z[:, :3])
+    assert torch.isfinite(mean).all() and (variance < 1.1).all()
+    assert torch.isfinite(ridge_weights(z, draw(1, 10, 1).float(), torch.tensor(1e-3))).all()
+    z[0, 0, 0] = torch.nan
+    assert torch.isnan(posterior_at(z, draw(1, 10, 1).float(), z)[0]).any()

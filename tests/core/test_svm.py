@@ -167,6 +167,15 @@ def test_single_precision_in_and_out():
     torch.testing.assert_close(rough.double(), exact, rtol=1e-4, atol=1e-5)
 
 
+def test_a_kernel_of_single_precision_that_is_short_of_rank():
+    for seed in range(20):
+        z, y, _ = problem([0] * 10 if seed % 2 else [0, 1, 2] * 4, 3, 2, seed=seed)
+        z = F.normalize(z.float(), dim=1).requires_grad_()
+        alpha = svm_duals((z @ z.T)[None], y[None].float(), everything, 1.0)
+        (gradient,) = torch.autograd.grad((alpha**2).sum(), z)
+        assert torch.isfinite(alpha).all() and torch.isfinite(gradient).all()
+
+
 @pytest.mark.parametrize("scale", [0.0, 1e-12, 1.0, 1e6])
 @pytest.mark.parametrize("labels", [[1, 1, 1, 1], [0, 1, 1, 2], [0], [0, 1]])
 @pytest.mark.parametrize("alike", [False, True])

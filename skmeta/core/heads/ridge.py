@@ -28,17 +28,25 @@ def ridge_weights(features: Tensor, targets: Tensor, penalty: Tensor) -> Tensor:
     Bertinetto, Henriques, Torr and Vedaldi (2019). Meta-learning with differentiable closed-form
     solvers. Equations 4 and 6.
     """
+    # In double precision: products of large rows are not positive in single precision.
+    z, y, penalty = features.double(), targets.double(), penalty.double()
     if features.shape[1] < features.shape[2]:
-        return features.mT @ solve(features @ features.mT, targets, penalty)
-    return solve(features.mT @ features, features.mT @ targets, penalty)
+        found = z.mT @ solve(z @ z.mT, y, penalty)
+    else:
+        found = solve(z.mT @ z, z.mT @ y, penalty)
+    return found.to(features.dtype)
 
 
 def solve(matrix: Tensor, right: Tensor, penalty: Tensor) -> Tensor:
-    """Solve (matrix + penalty I) w = right for positive semi-definite matrices."""
+    """Solve (matrix + penalty I) w = right for positive semi-definite matrices.
+
+    Of a matrix that is not finite, or not positive, the answer is NaN: training says so.
+    """
     diagonal = matrix.diagonal(dim1=-2, dim2=-1)
     added = penalty + JITTER * diagonal.detach().mean(-1, keepdim=True)
-    factor = torch.linalg.cholesky(matrix + torch.diag_embed(added.expand_as(diagonal)))
-    return torch.cholesky_solve(right, factor)
+    factor, failed = torch.linalg.cholesky_ex(matrix + torch.diag_embed(added.expand_as(diagonal)))
+    found = torch.cholesky_solve(right, factor)
+    return torch.where((failed > 0)[..., None, None], torch.nan, found)
 
 
 def posterior_at(features: Tensor, residuals: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,10 +69,13 @@ def posterior_at(features: Tensor, residuals: Tensor, query: Tensor) -> tuple[Te
     variance : Tensor of shape (T, n_query)
         Of the function, without the noise.
     """
-    one = torch.ones((), dtype=features.dtype, device=features.device)
-    cross = features @ query.mT
-    found = solve(features @ features.mT, torch.cat([residuals, cross], 2), one)
-    m = residuals.shape[2]
+    # In double precision, as above; and the variance is a difference of nearly equal numbers.
+    z, rest, asked = features.double(), residuals.double(), query.double()
+    one = torch.ones((), dtype=z.dtype, device=z.device)
+    cross = z @ asked.mT
+    found = solve(z @ z.mT, torch.cat([rest, cross], 2), one)
+    m = rest.shape[2]
     mean = cross.mT @ found[..., :m]
     explained = (cross * found[..., m:]).sum(1)
-    return mean, (query.square().sum(2) - explained).clamp(min=0)
+    variance = (asked.square().sum(2) - explained).clamp(min=0)
+    return mean.to(features.dtype), variance.to(features.dtype)

@@ -39,8 +39,9 @@ INTERIOR_STEPS = 60
 CLOSE = 1e-13
 # How close to the boundary a step may come.
 NEAR = 0.995
-# Added to the diagonal of the kernel, relative to its mean: duplicated rows share their weight.
-JITTER = 1e-8
+# Added to the diagonal of the kernel, relative to its mean: duplicated rows share their weight. A
+# kernel that comes in single precision is positive to its rounding errors only.
+JITTER, ROUGH_JITTER = 1e-8, 1e-5
 
 
 def svm_duals(
@@ -64,8 +65,8 @@ def svm_duals(
     Returns
     -------
     alpha : Tensor of shape (T, n, n_classes)
-        In the dtype of the kernel; differentiable in ``kernel`` and ``offsets``. A row with a
-        coefficient that is not 0 is a support vector.
+        In the dtype of the kernel (better a double one); differentiable in ``kernel`` and
+        ``offsets``. A row with a coefficient that is not 0 is a support vector.
 
     References
     ----------
@@ -93,7 +94,8 @@ class _Duals(torch.autograd.Function):
         K = C * kernel.double() * real[:, :, None] * real[:, None]
         size = K.diagonal(dim1=1, dim2=2).sum(1) / real.sum(1).clamp(min=1)
         size = size.clamp(min=1e-3)[:, None]
-        K = K + torch.diag_embed(torch.where(real > 0, JITTER * size, size))
+        jitter = JITTER if kernel.dtype == torch.float64 else ROUGH_JITTER
+        K = K + torch.diag_embed(torch.where(real > 0, jitter * size, size))
         # The slope of the objective is K b + slope; on padded rows it is the same for all classes.
         slope = -(1 - y + offsets.double().mT) * real[:, None] - y @ K
         found = _solve(K, slope, here)
@@ -180,7 +182,7 @@ def _active_set(
         # Free entries agree on the slope of a row; the others must have a larger one.
         above = _above(K, slope, b, free)
         wanted = torch.where(free, b > 0, above < 0) & here
-        solved = (wanted == free).all(2).all(1)
+        solved = ((wanted == free) & torch.isfinite(b)).all(2).all(1)
         if bool(solved.all()):
             break
         free = torch.where(solved[:, None, None], free, wanted)
