@@ -39,6 +39,8 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/sinusoid.py
 	$(BIN)/python benchmarks/real_tables.py --parts build/tables
 	$(BIN)/python benchmarks/real_classes.py --parts build/classes
+	$(BIN)/python benchmarks/metasvc.py
+	$(BIN)/python benchmarks/svm_head.py
 
 # Every example is run from top to bottom: an example that fails is a broken page.
 docs: $(STAMP)
