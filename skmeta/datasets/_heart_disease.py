@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.utils import Bunch
 
-from skmeta.datasets._fetch import check_frame, find_files, read_table, require
+from skmeta.datasets._fetch import find_files, require
+from skmeta.datasets._pack import pack_table
+from skmeta.datasets._read import check_frame, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,18 +176,12 @@ def fetch_heart_disease(
     frame[["chol", "trestbps"]] = frame[["chol", "trestbps"]].replace(0.0, np.nan)
     frame["disease"] = (table["num"] > 0).astype(np.int64)
     frame["hospital"] = table["hospital"]
-    data, target, groups = frame[FEATURES], frame["disease"], frame["hospital"]
-    if not as_frame:
-        frame = None
-        data, target, groups = data.to_numpy(), target.to_numpy(), groups.to_numpy(dtype=str)
-    if return_X_y_groups:
-        return data, target, groups
-    return Bunch(
-        data=data,
-        target=target,
-        groups=groups,
-        frame=frame,
-        feature_names=list(FEATURES),
+    return pack_table(
+        frame,
+        target="disease",
+        groups="hospital",
+        as_frame=as_frame,
+        return_X_y_groups=return_X_y_groups,
         categorical_features=list(CATEGORICAL),
         DESCR=DESCR,
         licence=LICENCE,

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.utils import Bunch
 
-from skmeta.datasets._fetch import check_frame, find_files, read_table
+from skmeta.datasets._fetch import find_files
+from skmeta.datasets._pack import pack_table
+from skmeta.datasets._read import check_frame, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,18 +133,12 @@ def fetch_parkinsons(
     frame = table[features].astype(np.float64)
     frame[target] = table[target].astype(np.float64)
     frame[SUBJECT] = table[SUBJECT].astype(np.int64)
-    data, y, groups = frame[features], frame[target], frame[SUBJECT]
-    if not as_frame:
-        frame = None
-        data, y, groups = data.to_numpy(), y.to_numpy(), groups.to_numpy()
-    if return_X_y_groups:
-        return data, y, groups
-    return Bunch(
-        data=data,
-        target=y,
-        groups=groups,
-        frame=frame,
-        feature_names=features,
+    return pack_table(
+        frame,
+        target=target,
+        groups=SUBJECT,
+        as_frame=as_frame,
+        return_X_y_groups=return_X_y_groups,
         categorical_features=["sex"],
         DESCR=DESCR,
         licence=LICENCE,

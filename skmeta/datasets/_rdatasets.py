@@ -7,7 +7,8 @@ import re
 
 from sklearn.utils import Bunch
 
-from skmeta.datasets._fetch import check_frame, find_files, read_table
+from skmeta.datasets._fetch import find_files
+from skmeta.datasets._read import check_frame, read_table
 
 BASE_URL = "https://vincentarelbundock.github.io/Rdatasets"
 NAME = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*")

@@ -1,8 +1,10 @@
 """Where the real data sets are, and a guard that keeps these tests off the network."""
 
+import http.server
 import os
 import shutil
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -55,3 +57,32 @@ def no_network(monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A web server on this machine: its address and a dict path -> bytes to fill."""
+    pages, asked = {}, []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            body = pages.get(self.path)
+            self.send_response(404 if body is None else 200)
+            # A body shorter than announced is a connection that broke.
+            length = len(body or b"") + (100 if self.path.startswith("/broken") else 0)
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def log_message(self, *args):
+            pass
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    httpd = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{httpd.server_port}", pages, asked
+    httpd.shutdown()
+    thread.join()
+    httpd.server_close()

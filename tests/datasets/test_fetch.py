@@ -1,60 +1,16 @@
-"""The common machinery: files, downloads (from a server of our own), checksums."""
+"""The common machinery: files and downloads (from a server of our own)."""
 
-import gzip
-import hashlib
-import http.server
-import io
-import struct
 import sys
-import threading
-import zipfile
 
-import numpy as np
 import pytest
 
 from skmeta.datasets import _heart_disease, _rdatasets, fetch_heart_disease, fetch_rdataset
-from skmeta.datasets._fetch import check_frame, find_files, frame_checksum, read_table
+from skmeta.datasets._fetch import find_files, find_present
+from tests.datasets.files import make_zip
 
 pd = pytest.importorskip("pandas")
 
 TABLE = b'rownames,who,score\n1,"a",1.5\n2,None,NA\n3,NA,-0.25\n'
-
-
-@pytest.fixture
-def server(monkeypatch):
-    """A web server on this machine: its address and a dict path -> bytes to fill."""
-    pages, asked = {}, []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.path)
-            body = pages.get(self.path)
-            self.send_response(404 if body is None else 200)
-            # A body shorter than announced is a connection that broke.
-            length = len(body or b"") + (100 if self.path.startswith("/broken") else 0)
-            self.send_header("Content-Length", str(length))
-            self.end_headers()
-            self.wfile.write(body or b"")
-
-        def log_message(self, *args):
-            pass
-
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    httpd = http.server.HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{httpd.server_port}", pages, asked
-    httpd.shutdown()
-    thread.join()
-    httpd.server_close()
-
-
-def make_zip(**members):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, data in members.items():
-            archive.writestr(name.replace("__", "/"), data)
-    return buffer.getvalue()
 
 
 def find(url, names=("one.csv",), **options):
@@ -159,6 +115,69 @@ def test_heart_disease_by_download(heart_home, server, empty_cache, monkeypatch)
     assert asked == ["/heart.zip"]
 
 
+# -- several addresses, other archives ------------------------------------------------------------
+
+
+def test_next_address_when_one_fails(server, empty_cache):
+    url, pages, asked = server
+    pages["/sorry.zip"] = b"<html>moved</html>"
+    pages["/one.csv"] = TABLE
+    (path,) = find([f"{url}/absent.csv", f"{url}/sorry.zip", f"{url}/one.csv", f"{url}/never"])
+    assert path.read_bytes() == TABLE
+    assert asked == ["/absent.csv", "/sorry.zip", "/one.csv"]
+    assert [p.name for p in path.parent.iterdir()] == ["one.csv"], "something was left behind"
+
+
+def test_no_address_works(server, empty_cache):
+    url, pages, _ = server
+    pages["/sorry.zip"] = b"<html>moved</html>"
+    message = (
+        r"No address worked. There is nothing at .*absent\.csv.*sorry\.zip sent is not the exp"
+    )
+    with pytest.raises(OSError, match=message):
+        find([f"{url}/absent.csv", f"{url}/sorry.zip"])
+    assert list((empty_cache / "some" / "place").iterdir()) == []
+
+
+def test_gzipped_download_stays_gzipped(server, empty_cache):
+    url, pages, asked = server
+    pages["/one.csv.gz"] = b"packed"
+    (path,) = find(f"{url}/one.csv.gz")
+    assert path.name == "one.csv.gz" and path.read_bytes() == b"packed"
+    assert find(f"{url}/one.csv.gz") == [path] and len(asked) == 1
+
+
+def test_archive_itself_can_be_kept(server, empty_cache):
+    url, pages, _ = server
+    pages["/all.zip"] = make_zip(one=b"1")
+    (path,) = find(f"{url}/all.zip", ["all.zip"])
+    assert path.name == "all.zip" and path.read_bytes() == pages["/all.zip"]
+
+
+def test_archive_inside_an_archive(server, empty_cache):
+    url, pages, _ = server
+    inner = make_zip(**{"x.csv": b"other"}), make_zip(**{"deep__one.csv": TABLE})
+    pages["/all.zip"] = make_zip(**{"a.zip": inner[0], "b.zip": inner[1], "b.zip_old": b"junk"})
+    assert find(f"{url}/all.zip")[0].read_bytes() == TABLE
+    pages["/deeper.zip"] = make_zip(**{"all.zip": pages["/all.zip"]})
+    with pytest.raises(ValueError, match=r"not the expected archive.*holds no x\.csv"):
+        find(f"{url}/deeper.zip", ["x.csv"])  # one level down, not two
+    pages["/torn.zip"] = make_zip(**{"a.zip": b"junk"})
+    with pytest.raises(ValueError, match="not the expected archive"):
+        find(f"{url}/torn.zip", ["two.csv"])
+
+
+def test_find_present(empty_cache, tmp_path, monkeypatch):
+    assert find_present("some/place", "one.csv") is None
+    place = empty_cache / "some" / "place"
+    place.mkdir(parents=True)
+    (place / "one.csv.gz").touch()
+    assert find_present("some/place", "one.csv") == place / "one.csv.gz"
+    assert find_present("some/place", "one.csv", data_home=tmp_path) is None
+    monkeypatch.setenv("SKMETA_DATA_HOME", str(tmp_path))
+    assert find_present("some/place", "one.csv") is None
+
+
 # -- local folders ------------------------------------------------------------------------------
 
 
@@ -190,73 +209,3 @@ def test_bad_data_home(tmp_path, monkeypatch):
     monkeypatch.setenv("SKMETA_DATA_HOME", str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match=r"SKMETA_DATA_HOME points at .*not a folder"):
         find("")
-
-
-# -- reading and checking -----------------------------------------------------------------------
-
-
-def test_read_table_packed_or_not(tmp_path):
-    plain, packed = tmp_path / "t.csv", tmp_path / "t.csv.gz"
-    plain.write_bytes(TABLE)
-    packed.write_bytes(gzip.compress(TABLE))
-    table = read_table(plain)
-    assert table["who"].iloc[:2].tolist() == ["a", "None"], "None is text, NA is missing"
-    assert table.isna().sum().tolist() == [0, 1, 1]
-    pd.testing.assert_frame_equal(table, read_table(packed))
-
-
-@pytest.mark.parametrize("cut", [5, 20, -9, -1])
-def test_truncated_gzip(tmp_path, cut):
-    path = tmp_path / "t.csv.gz"
-    path.write_bytes(gzip.compress(TABLE)[:cut])
-    with pytest.raises(ValueError, match=r"t\.csv\.gz is not a readable table.*fresh copy"):
-        read_table(path)
-
-
-@pytest.mark.parametrize("data", [b"", b"a,b\n1,2\n1,2,3\n", b"a\n\xff\xfe\n"])
-def test_unreadable_table(tmp_path, data):
-    path = tmp_path / "t.csv"
-    path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"t\.csv is not a readable table"):
-        read_table(path)
-
-
-def test_checksum_is_the_written_byte_form():
-    frame = pd.DataFrame({"n": [1, 2], "x": [-0.0, np.nan], "s": ["é", None]})
-
-    def text(data):
-        return struct.pack("<q", len(data)) + data
-
-    nan = np.array([np.nan], "<f8").tobytes()
-    expected = text(b"n") + b"number" + text(struct.pack("<dd", 1, 2))
-    expected += text(b"x") + b"number" + text(struct.pack("<d", 0) + nan)
-    expected += text(b"s") + b"text+" + text("é".encode()) + b"-" + text(b"")
-    assert frame_checksum(frame) == hashlib.sha256(expected).hexdigest()
-
-
-def test_checksum_tells_values_apart_and_not_their_storage():
-    base = pd.DataFrame({"x": [0.0, 1.0, np.nan], "s": ["ab", "c", None]})
-    odd_nan = np.array([0, 0, 0xFFF8000000000001], dtype="<u8").view("<f8")
-    odd_nan[:2] = -0.0, 1.0
-    assert frame_checksum(base) == frame_checksum(base.assign(x=odd_nan))
-    assert frame_checksum(base) == frame_checksum(base.astype({"s": object}))
-    assert frame_checksum(base[["x"]].head(2)) == frame_checksum(base[["x"]].head(2).astype(int))
-    others = [
-        base.assign(x=[0.0, 1.0, 2.0]),
-        base.assign(x=[1.0, 0.0, np.nan]),
-        base.assign(s=["a", "bc", None]),
-        base.assign(s=["ab", "c", "None"]),
-        base.assign(s=["ab", "c", ""]),
-        base.rename(columns={"x": "z"}),
-        base[["s", "x"]],
-        base.head(2),
-    ]
-    digests = {frame_checksum(frame) for frame in [base, *others]}
-    assert len(digests) == 1 + len(others)
-
-
-def test_check_frame_names_the_file(tmp_path):
-    frame = pd.DataFrame({"x": [1.0]})
-    check_frame(frame, frame_checksum(frame), tmp_path / "t.csv")
-    with pytest.raises(ValueError, match=r"t\.csv does not hold the expected values.*delete it"):
-        check_frame(frame, "0" * 64, tmp_path / "t.csv")

@@ -9,30 +9,9 @@ import numpy as np
 import pytest
 
 from skmeta.datasets import _rdatasets, fetch_heart_disease, fetch_parkinsons, fetch_rdataset
+from tests.datasets.files import EDITS, change
 
 pd = pytest.importorskip("pandas")
-
-
-def change(path, edit):
-    """Rewrite one file through a function of its bytes, gzipped or not."""
-    packed = path.suffix == ".gz"
-    data = path.read_bytes()
-    data = edit(gzip.decompress(data) if packed else data)
-    path.write_bytes(gzip.compress(data) if packed else data)
-
-
-def one_digit_changed(data):
-    place = max(data.rfind(digit) for digit in (b"1", b"2", b"3"))
-    return data[:place] + b"4" + data[place + 1 :]
-
-
-EDITS = {
-    "half": lambda data: data[: len(data) // 2],
-    "last row gone": lambda data: data[: data.rstrip().rfind(b"\n")],
-    "digit": one_digit_changed,
-    "empty": lambda data: b"",
-    "a web page": lambda data: b"<html>\n<p>moved, sorry\n</html>",
-}
 
 
 # -- heart disease ------------------------------------------------------------------------------
