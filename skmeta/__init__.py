@@ -15,6 +15,7 @@ from skmeta.closed_form._metasvc import MetaSVC
 from skmeta.closed_form._ridge_head import RidgeHeadClassifier, RidgeHeadRegressor
 from skmeta.metric._protonet import ProtoNetClassifier
 from skmeta.optimization._maml import MAMLRegressor
+from skmeta.optimization._maml_classifier import MAMLClassifier
 
 __all__ = [
     "ALPaCARegressor",
@@ -24,6 +25,7 @@ __all__ = [
     "HierarchicalGPRegressor",
     "HierarchicalLogisticRegression",
     "HierarchicalRidge",
+    "MAMLClassifier",
     "MAMLRegressor",
     "MetaEstimator",
     "MetaSVC",

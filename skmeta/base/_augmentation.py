@@ -25,10 +25,22 @@ class LevelAugmentation:
 
     augmentation: Any
 
+    @property
+    def _levels_add(self) -> bool:
+        """Whether targets may have a level added to them."""
+        return True
+
     def _samplers(
         self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray, generator: torch.Generator
     ) -> tuple[Sampler, Sampler | None]:
         train, valid = super()._samplers(X, y, numbers, generator)  # type: ignore[misc]
+        if not self._levels_add:
+            if self.augmentation not in ("auto", 0):
+                raise ValueError(
+                    f"augmentation={self.augmentation!r} adds levels, which would make counts "
+                    "negative: leave it at 'auto', or 0, with loss='poisson'."
+                )
+            return train, valid
         if isinstance(self.augmentation, str):  # "auto"
             spread = SHARE_OF_LEVELS * between_task_sd(y, numbers)
         else:

@@ -38,6 +38,11 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
     # Snell et al. (2017) recommend.
     _training_ways: ClassVar[int] = 20
 
+    @property
+    def _labels_have_meaning(self) -> bool:
+        """Whether a parameter names labels, so that they are more than numbers of classes."""
+        return False
+
     def _check_rows(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
         fewest = 2 if reset else 1
         refuse_odd_targets(y)
@@ -66,7 +71,7 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
             else:
                 # Three classes or more without groups: the classic few-shot setting, where
                 # episodes draw classes. One named task, or two classes: an ordinary problem.
-                shared = grouped or n_classes == 2
+                shared = grouped or n_classes == 2 or self._labels_have_meaning
         self.shared_classes_ = bool(shared)
         self.prior_classes_ = self.classes_
         self._task_classes: np.ndarray | None = None  # an adapted estimator may be fitted anew

@@ -25,8 +25,8 @@ EMBEDDING: dict[str, list] = {
 }
 
 
-class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
-    """``module`` (a net of ours, "conv4" or the user's) as an embedding, and ``transform``."""
+class EmbeddingModule:
+    """``module``: a net of ours, "conv4" or the user's, as an embedding."""
 
     def _make_module(self: Any) -> nn.Module:
         if self.module is None:
@@ -43,7 +43,14 @@ class EmbeddingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
                     f"pixels, but X has {self.n_features_in_} columns."
                 )
             return Conv4(tuple(self.image_shape))
-        module = build_module(self.module, self.n_features_in_)
+        return build_module(self.module, self.n_features_in_)
+
+
+class EmbeddingMixin(EmbeddingModule, ClassNamePrefixFeaturesOutMixin, TransformerMixin):
+    """An embedding that all tasks share, and ``transform``."""
+
+    def _make_module(self: Any) -> nn.Module:
+        module = super()._make_module()
         for layer in module.modules():
             if isinstance(layer, _BatchNorm) and not layer.track_running_stats:
                 raise ValueError(

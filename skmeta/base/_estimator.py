@@ -186,6 +186,7 @@ class MetaEstimator(EpisodeSampling, Pickling, ABC):
             max_epochs=self.max_epochs,
             tasks_per_batch=self.tasks_per_batch,
             lr=self.lr,
+            lr_schedule=self._lr_schedule,
             optimizer=self.optimizer,
             callbacks=self.callbacks,
             classifier=hasattr(self, "classes_"),
@@ -193,6 +194,11 @@ class MetaEstimator(EpisodeSampling, Pickling, ABC):
             verbose=self.verbose,
         )
         self.n_iter_ = len(self.history_)
+
+    @property
+    def _lr_schedule(self) -> str:
+        """How the rate of the optimiser changes: "constant" or "cosine"."""
+        return getattr(self, "lr_schedule", "constant")
 
     def _inference_dtype(self, device: torch.device) -> torch.dtype:
         return inference_dtype(device)

@@ -64,6 +64,10 @@ class MetaRegressor(RegressorMixin, MetaEstimator):
             )
         return outputs
 
+    def _inverse_link(self, outputs: np.ndarray) -> np.ndarray:
+        """From outputs of the learner to standardised targets."""
+        return outputs
+
     def predict(self, X: Any) -> np.ndarray:
         """Predict targets: of the task adapted to, or of the population before ``adapt``.
 
@@ -79,7 +83,7 @@ class MetaRegressor(RegressorMixin, MetaEstimator):
         """
         outputs = self._outputs(X)
         with np.errstate(over="ignore"):
-            values = outputs * self.y_scale_ + self.y_mean_
+            values = self._inverse_link(outputs) * self.y_scale_ + self.y_mean_
         if not np.isfinite(values).all():
             raise ValueError(TOO_FAR)
         return values.reshape(len(values), *self._target_shape)

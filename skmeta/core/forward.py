@@ -57,14 +57,22 @@ class TaskForward:
         self._rows_are_independent: bool | None = None  # not known before the first ragged batch
 
     def __call__(
-        self, weights: Weights, x: Tensor, mask: Tensor | None = None, stats: Stats | None = None
+        self,
+        weights: Weights,
+        x: Tensor,
+        mask: Tensor | None = None,
+        stats: Stats | None = None,
+        step: int = 0,
     ) -> tuple[Tensor, Stats]:
         """Return the outputs, and the normalisation statistics used.
 
-        ``stats=None`` measures them on ``x`` (rows under ``mask`` only).
+        ``stats=None`` measures them on ``x`` (rows under ``mask`` only). ``step`` is the inner step
+        whose weights a norm with weights for every step uses.
         """
         # The flash kernel of attention has no second derivative on a CPU.
         with self._one_at_a_time, sdpa_kernel(SDPBackend.MATH):
+            for layer in self.norms:
+                layer.step = step
             if len(x) == 1:
                 return self._task_by_task(weights, x, mask, stats)
             if mask is not None and self._vectorised and self._padding_shows(weights, x, mask):
@@ -147,7 +155,12 @@ class StackForward:
         self._layers = layers
 
     def __call__(
-        self, weights: Weights, x: Tensor, mask: Tensor | None = None, stats: Stats | None = None
+        self,
+        weights: Weights,
+        x: Tensor,
+        mask: Tensor | None = None,
+        stats: Stats | None = None,
+        step: int = 0,
     ) -> tuple[Tensor, Stats]:
         """Return the outputs and (as a stack has no normalisation) no statistics."""
         single = len(x) == 1
@@ -218,6 +231,46 @@ class StackForward:
             else:
                 delta = torch.ops.aten.tanh_backward(delta, inputs[i])
         return [found[name] for name in weights]
+
+
+class SharedForward:
+    """Calls a module whose weights all tasks share: (T, n, ...) to (T, n, n_outputs).
+
+    Parameters
+    ----------
+    module : Module
+        Its batch norms are replaced in place, as by :class:`TaskForward`.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._by_task = TaskForward(module)  # batch norms tell tasks apart
+        self.norms = self._by_task.norms
+
+    def __call__(
+        self, x: Tensor, mask: Tensor | None = None, stats: Stats | None = None
+    ) -> tuple[Tensor, Stats]:
+        """Return the outputs, and the normalisation statistics used."""
+        if self.norms:
+            return self._by_task({}, x, mask, stats)
+        return self._module(x.flatten(0, 1)).reshape(*x.shape[:2], -1), ()
+
+
+def with_head(body: nn.Module, head: nn.Linear) -> nn.Sequential:
+    """The body with a linear layer on top, as one flat stack where it is one already."""
+    if isinstance(body, nn.Sequential) and type(body) is nn.Sequential and not _has_hooks(body):
+        return nn.Sequential(*body, head)
+    return nn.Sequential(nn.Sequential(body, nn.Flatten()), head)
+
+
+def split_head(module: nn.Module) -> tuple[nn.Module, nn.Linear] | None:
+    """The two parts of a sequential module that ends in a linear layer; None of any other."""
+    if not isinstance(module, nn.Sequential) or type(module) is not nn.Sequential:
+        return None
+    if len(module) < 2 or _has_hooks(module):
+        return None
+    head = module[-1]
+    return (module[:-1], head) if type(head) is nn.Linear and not _has_hooks(head) else None
 
 
 def make_forward(module: nn.Module) -> TaskForward | StackForward:

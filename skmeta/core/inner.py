@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from skmeta.core.forward import StackForward, TaskForward, Weights
+from skmeta.core.norm import Stats
 from skmeta.core.tasks import Padded
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # element-wise: (T, n, ...) and targets -> (T, n, ...)
 Rate = Callable[[int], Tensor | float]  # number of the step -> one rate, or one a weight
+Observer = Callable[[int, Weights, Stats], None]
 
 
 class Layout:
@@ -64,16 +66,18 @@ def task_losses(loss: Loss, outputs: Tensor, rows: Padded) -> Tensor:
 def adapt_weights(
     forward: TaskForward | StackForward,
     start: Mapping[str, Tensor],
-    support: Padded,
+    support: Padded | Callable[[int], Padded],
     loss: Loss,
     rate: Rate,
     n_steps: int,
     *,
     second_order: bool,
+    own: Mapping[str, Tensor] | None = None,
     differentiable: bool = True,
     task_weight: Tensor | None = None,
     max_norm: float | None = None,
     n_retries: int = 0,
+    observe: Observer | None = None,
 ) -> Weights:
     """Take ``n_steps`` of gradient descent on each task's mean support loss.
 
@@ -83,8 +87,8 @@ def adapt_weights(
         Runs the module with task-batched weights.
     start : dict of name to Tensor
         The weights that every task starts from.
-    support : Padded
-        The support rows of T tasks.
+    support : Padded or callable
+        The support rows of T tasks; or from the number of a step to the rows that it looks at.
     loss : callable
         Element-wise loss of outputs and targets.
     rate : callable
@@ -94,6 +98,8 @@ def adapt_weights(
     second_order : bool
         Keep the graph of the gradients, so that the caller can differentiate through the steps;
         otherwise gradients count as constants (first-order MAML).
+    own : dict of name to Tensor of shape (T, ...) or None, default=None
+        Weights that every task starts from a place of its own, besides ``start``.
     differentiable : bool, default=True
         Whether anything will be differentiated in the start or the rates. If not, no step is
         remembered, and memory does not grow with their number.
@@ -105,19 +111,26 @@ def adapt_weights(
         A step that raises a task's support loss is tried again at a quarter of its length, and so
         are the later steps of that task; after ``n_retries`` the step is left out. Only where
         nothing is differentiable.
+    observe : callable or None, default=None
+        Called after every step with its number, the weights that it led to and the normalisation
+        statistics that it used.
 
     Returns
     -------
     dict of name to Tensor of shape (T, ...)
         The adapted weights. A weight that the outputs do not depend on stays as it is.
     """
-    layout = Layout(start)
-    flat = layout.join(start).expand(len(support.x), -1)
+    rows = support if isinstance(support, Padded) else support(0)
+    layout, flat = _starting_place(start, own or {}, len(rows.x))
     length = flat.new_ones(len(flat), 1)
     for step in range(n_steps):
         if not differentiable:
             flat = flat.detach().requires_grad_()
-        gradient = _gradient(forward, layout, flat, support, loss, task_weight, second_order)
+        if not isinstance(support, Padded):
+            rows = support(step)
+        gradient, stats = _gradient(
+            forward, layout, flat, rows, loss, task_weight, second_order, step
+        )
         if max_norm is not None:
             gradient = _shorten(gradient, max_norm)
         now = rate(step)
@@ -126,7 +139,9 @@ def adapt_weights(
         if n_retries:
             flat, length = _backtrack(
                 lambda at: task_losses(
-                    loss, forward(layout.split(at), support.x, support.mask)[0], support
+                    loss,
+                    forward(layout.split(at), rows.x, rows.mask, step=step)[0],  # noqa: B023
+                    rows,  # noqa: B023 (called at once)
                 ),
                 flat,
                 gradient * now,
@@ -137,7 +152,22 @@ def adapt_weights(
             flat = torch.addcmul(flat, gradient, now, value=-1)
         else:
             flat = torch.sub(flat, gradient, alpha=now)
+        if observe is not None:
+            observe(step, layout.split(flat), stats)
     return layout.split(flat)
+
+
+def _starting_place(
+    start: Mapping[str, Tensor], own: Mapping[str, Tensor], n_tasks: int
+) -> tuple[Layout, Tensor]:
+    """Where every task starts: the layout of its weights, and the weights (T, P)."""
+    shared = Layout(start).join(start).expand(n_tasks, -1) if start else None
+    if not own:
+        assert shared is not None, "there is no weight to adapt"
+        return Layout(start), shared
+    parts = [value.reshape(n_tasks, -1) for value in own.values()]
+    whole = Layout({**start, **{name: value[0] for name, value in own.items()}})
+    return whole, torch.cat(parts if shared is None else [shared, *parts], 1)
 
 
 def _backtrack(
@@ -164,7 +194,8 @@ def _gradient(
     loss: Loss,
     task_weight: Tensor | None,
     second_order: bool,
-) -> Tensor:
+    step: int,
+) -> tuple[Tensor, Stats]:
     """Gradient of every task's mean support loss in its own weights: (T, P)."""
     weights = layout.split(flat)
     slope = getattr(loss, "slope", None)
@@ -174,15 +205,15 @@ def _gradient(
             found = forward.gradients(
                 weights, support.x, lambda outputs: slope(outputs, support.y) * share
             )
-            return layout.join_tasks(found, flat)
-    outputs, _ = forward(weights, support.x, support.mask)
+            return layout.join_tasks(found, flat), ()
+    outputs, stats = forward(weights, support.x, support.mask, step=step)
     # One gradient of the SUM gives each task its own: tasks do not share weights here.
     losses = task_losses(loss, outputs, support)
     total = losses.sum() if task_weight is None else (losses * task_weight).sum()
     gradients = torch.autograd.grad(
         total, list(weights.values()), create_graph=second_order, allow_unused=True
     )
-    return layout.join_tasks(gradients, flat)
+    return layout.join_tasks(gradients, flat), stats
 
 
 def _row_shares(rows: Padded, task_weight: Tensor | None) -> Tensor | float:

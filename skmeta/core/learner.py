@@ -8,13 +8,13 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
 
+from skmeta.core.losses import NEVER
 from skmeta.core.tasks import Episodes, TaskRows
+
+__all__ = ["NEVER", "Learner", "MarginalLearner", "SpreadLearner", "State"]
 
 # What a task taught a learner: named tensors whose leading axis is the task.
 State = dict[str, Tensor]
-
-# Log-score of a class that a task does not have: its probability is exactly 0, and yet finite.
-NEVER = -1e30
 
 
 class Learner(nn.Module, ABC):
@@ -22,7 +22,14 @@ class Learner(nn.Module, ABC):
 
     Subclasses write ``episode_loss``, ``condition`` and ``predict``; a method whose answer before
     any support is more than :meth:`condition` on the pooled rows overrides ``set_prior``.
+
+    Attributes
+    ----------
+    progress : float
+        Share of the training that is done, from 0 to 1; kept by whoever trains.
     """
+
+    progress = 0.0
 
     def __init__(self) -> None:
         super().__init__()

@@ -16,10 +16,14 @@ class SupportNorm(nn.Module):
     inside the forward pass would mix tasks, and cannot be vectorised over them. ``prior_mean`` and
     ``prior_var`` are averages over training tasks: the answer before any support, and for a support
     with one value a channel, which has no variance.
+
+    After :meth:`split_steps` every inner step has a scale, a shift and averages of its own;
+    ``step`` says which to use.
     """
 
     prior_mean: Tensor
     prior_var: Tensor
+    step = 0
 
     def __init__(self, layer: _BatchNorm) -> None:
         super().__init__()
@@ -43,8 +47,21 @@ class SupportNorm(nn.Module):
         scale = torch.rsqrt(var + self.eps)
         if self.weight is None:
             return (x - mean.reshape(shape)) * scale.reshape(shape)
-        scale = scale * self.weight
-        return (x - mean.reshape(shape)) * scale.reshape(shape) + self.bias.reshape(shape)
+        scale = scale * self._of_step(self.weight)
+        shift = self._of_step(self.bias)
+        return (x - mean.reshape(shape)) * scale.reshape(shape) + shift.reshape(shape)
+
+    def split_steps(self, n_steps: int) -> None:
+        """Give each of ``n_steps`` steps its own scale, shift and averages, all as they are now."""
+        if self.weight is not None:
+            self.weight = nn.Parameter(self.weight.detach().repeat(n_steps, 1))
+            self.bias = nn.Parameter(self.bias.detach().repeat(n_steps, 1))
+        self.prior_mean = self.prior_mean.repeat(n_steps, 1)
+        self.prior_var = self.prior_var.repeat(n_steps, 1)
+
+    def _of_step(self, values: Tensor) -> Tensor:
+        """What a step uses; later steps than there are use the last."""
+        return values if values.ndim == 1 else values[min(self.step, len(values) - 1)]
 
     def used(self) -> tuple[Tensor, Tensor]:
         """Return the statistics of the last forward pass."""
@@ -57,7 +74,7 @@ class SupportNorm(nn.Module):
         per_row = x[0, 0].numel()
         if self.mask is None:
             if len(x) * per_row < 2:
-                return self.prior_mean, self.prior_var
+                return self._of_step(self.prior_mean), self._of_step(self.prior_var)
             var, mean = torch.var_mean(x, axes, correction=0)
             return mean, var
         rows = self.mask.to(x.dtype).reshape(-1, *(1,) * (x.ndim - 1))
@@ -66,11 +83,12 @@ class SupportNorm(nn.Module):
         centred = (x - mean.reshape(1, -1, *(1,) * (x.ndim - 2))) * rows
         var = centred.square().sum(axes) / count.clamp(min=1)
         enough = count >= 2
-        return torch.where(enough, mean, self.prior_mean), torch.where(enough, var, self.prior_var)
+        prior_mean, prior_var = self._of_step(self.prior_mean), self._of_step(self.prior_var)
+        return torch.where(enough, mean, prior_mean), torch.where(enough, var, prior_var)
 
 
 def use_support_statistics(module: nn.Module) -> list[SupportNorm]:
-    """Replace every batch norm inside ``module``, in place; return the new layers in order.
+    """Replace every batch norm inside ``module``, in place; return the layers in order.
 
     A ``module`` that is itself a batch norm cannot be replaced from within: wrap it first.
     """
@@ -80,14 +98,19 @@ def use_support_statistics(module: nn.Module) -> list[SupportNorm]:
             new = SupportNorm(child)
             setattr(module, name, new)
             layers.append(new)
+        elif isinstance(child, SupportNorm):  # of another module that shares this part
+            layers.append(child)
         else:
             layers += use_support_statistics(child)
     return layers
 
 
-def update_prior(layers: list[SupportNorm], stats: Stats, momentum: float = 0.1) -> None:
+def update_prior(
+    layers: list[SupportNorm], stats: Stats, step: int = 0, momentum: float = 0.1
+) -> None:
     """Move the prior statistics towards those of a batch of tasks, shape (T, channels) each."""
     with torch.no_grad():
         for layer, (mean, var) in zip(layers, stats, strict=True):
-            layer.prior_mean.lerp_(mean.mean(0), momentum)
-            layer.prior_var.lerp_(var.mean(0), momentum)
+            layer.step = step
+            layer._of_step(layer.prior_mean).lerp_(mean.mean(0), momentum)
+            layer._of_step(layer.prior_var).lerp_(var.mean(0), momentum)

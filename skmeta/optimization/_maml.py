@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
 from typing import Any, ClassVar
 
-from sklearn.utils._param_validation import Interval, Options, StrOptions
 from torch import nn
 
 from skmeta.base import MetaRegressor
 from skmeta.base._augmentation import AUGMENTATION, LevelAugmentation
-from skmeta.base._constraints import EPISODIC, LARGEST, POSITIVE_INT
+from skmeta.base._constraints import POSITIVE_INT
+from skmeta.base._loss import NUMBER_LOSS, NumberLoss
 from skmeta.base._module import build_module
-from skmeta.core.losses import squared_error
 from skmeta.nets import mlp
+from skmeta.optimization._family import FAMILY, MAMLFamily
 from skmeta.optimization._learner import MAMLLearner
 
 
-class MAMLRegressor(LevelAugmentation, MetaRegressor):
+class MAMLRegressor(MAMLFamily, NumberLoss, LevelAugmentation, MetaRegressor):
     """Model-agnostic meta-learning for regression.
 
     Meta-training looks for a start from which a few gradient steps on a task's support rows give
@@ -33,21 +32,42 @@ class MAMLRegressor(LevelAugmentation, MetaRegressor):
         copied with its weights; a callable (a class, say) is called as
         ``module(n_inputs, n_outputs)``, or without arguments. Batch norms use the statistics of the
         support rows, at prediction too.
-    algorithm : {"maml", "fomaml"}, default="maml"
-        Differentiate through the inner gradients, or take them as constants (first order, faster).
+    algorithm : {"maml", "fomaml", "anil", "reptile", "maml++"}, default="maml"
+        "maml" differentiates through the inner gradients; "fomaml" takes them as constants (first
+        order, faster); "anil" adapts the last layer only (fast); "reptile" moves the start towards
+        the adapted weights, with no query rows and no second derivative. "maml++" is "maml" with
+        the options below that say so.
+    loss : str or callable, default="squared_error"
+        What adaptation and training minimise: "squared_error", "absolute_error", "huber" (errors
+        beyond one standard deviation of ``y`` count linearly), "quantile" (then ``predict`` gives
+        the quantile), "poisson" (for counts; ``predict`` gives their rate); or a torch loss, or a
+        function of outputs and standardised targets, both (n_rows, n_outputs), with a number for
+        every row or output.
+    quantile : float or None, default=None
+        Which quantile, between 0 and 1, for ``loss="quantile"``.
     augmentation : "auto" or float, default="auto"
         Every training episode adds a random level to its targets, of support and query alike: no
         net can tell it but from the support, so that few tasks are not learned by heart. This is
         its standard deviation, in units of that of ``y``; 0 adds nothing, as in the original
-        method. "auto" is half the standard deviation of the levels of the training tasks.
+        method. "auto" is half the standard deviation of the levels of the training tasks; 0 with
+        ``loss="poisson"``.
     inner_lr : float, default=0.05
         Rate of the inner steps; where learning starts, if rates are learned.
-    learn_inner_lr : {False, "layer", "parameter", "step"}, default="parameter"
+    learn_inner_lr : {"auto", False, "layer", "parameter", "step"}, default="auto"
         Learn the inner rates too: one a layer, one a weight (Meta-SGD), or one a layer and step.
+        "auto": "step" with "maml++", False with "reptile", "parameter" otherwise.
     n_inner_steps : int, default=5
         Gradient steps on the support rows in meta-training.
     n_adapt_steps : int or None, default=None
         Gradient steps in ``adapt``; None is ``n_inner_steps``. May be larger.
+    multi_step_loss : "auto" or bool, default="auto"
+        For the first tenth of training, the loss is a mean of the query losses after every inner
+        step, which ends at that of the last. "auto": with "maml++".
+    derivative_order_annealing : "auto" or bool, default="auto"
+        First-order gradients for the first third of training. "auto": with "maml++".
+    per_step_norm : "auto" or bool, default="auto"
+        Batch norms have a scale, a shift and averages for every inner step, which do not adapt.
+        "auto": with "maml++".
     n_support : int, default=5
         Support rows of a training episode: about what new tasks will come with. A smaller task
         gives all rows but one.
@@ -60,6 +80,9 @@ class MAMLRegressor(LevelAugmentation, MetaRegressor):
         more than once, with other draws.
     lr : float, default=0.003
         Rate of the outer optimiser.
+    lr_schedule : {"auto", "constant", "cosine"}, default="auto"
+        Whether ``lr`` stays, or falls to zero over ``max_epochs`` like a cosine. "auto": "cosine"
+        with "maml++", "constant" otherwise.
     optimizer : {"adam", "adamw", "sgd"} or callable, default="adam"
         The outer optimiser; a callable is called as ``optimizer(parameters, lr=lr)``.
     early_stopping : "auto" or bool, default="auto"
@@ -86,7 +109,7 @@ class MAMLRegressor(LevelAugmentation, MetaRegressor):
         Epochs run.
     history_ : list of dict
         One record an epoch: ``epoch``, ``train_loss`` and, with early stopping, ``valid_loss``
-        (mean squared error in units of the variance of ``y``).
+        (the loss of ``y`` divided by its scale).
     n_features_in_ : int
         Columns of ``X``.
     feature_names_in_ : ndarray of str
@@ -94,7 +117,7 @@ class MAMLRegressor(LevelAugmentation, MetaRegressor):
     n_outputs_ : int
         Columns of ``y``.
     y_mean_, y_scale_ : ndarray of shape (n_outputs_,)
-        Location and scale of ``y`` over the training rows.
+        Location and scale of ``y`` over the training rows; 0 and the mean with ``loss="poisson"``.
     x_mean_, x_scale_ : ndarray
         Location and scale of the columns of ``X``, for the default net.
     meta_params_ : dict of str to ndarray
@@ -115,8 +138,10 @@ class MAMLRegressor(LevelAugmentation, MetaRegressor):
 
     Two guards keep adaptation from flying off. A task with fewer rows than ``n_support`` takes
     proportionally shorter steps, and a task whose support loss the steps have made worse than twice
-    its start takes them again, shorter. Adaptation is otherwise plain gradient descent on the mean
-    squared error.
+    its start takes them again, shorter. Adaptation is otherwise plain gradient descent on the loss.
+
+    Batch norms use the statistics of the support rows. Published figures of MAML with batch norm
+    are transductive: they use those of the query rows, which our predictions never see.
 
     References
     ----------
@@ -127,7 +152,12 @@ class MAMLRegressor(LevelAugmentation, MetaRegressor):
 
     Rajendran, Irpan and Jang (2020). Meta-learning requires meta-augmentation. (Random levels.)
 
-    Antoniou, Edwards and Storkey (2019). How to train your MAML. (Rates a layer and step.)
+    Nichol, Achiam and Schulman (2018). On first-order meta-learning algorithms. Algorithm 1.
+
+    Raghu, Raghu, Bengio and Vinyals (2020). Rapid learning or feature reuse? Towards understanding
+    the effectiveness of MAML. (ANIL.)
+
+    Antoniou, Edwards and Storkey (2019). How to train your MAML. (MAML++.)
 
     Examples
     --------
@@ -143,13 +173,9 @@ class MAMLRegressor(LevelAugmentation, MetaRegressor):
 
     _draws_in_tails: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict[str, list]] = {
-        **EPISODIC,
-        "algorithm": [StrOptions({"maml", "fomaml"})],
+        **FAMILY,
+        **NUMBER_LOSS,
         **AUGMENTATION,
-        "inner_lr": [Interval(Real, 0, LARGEST, closed="right")],
-        "learn_inner_lr": [StrOptions({"layer", "parameter", "step"}), Options(bool, {False})],
-        "n_inner_steps": POSITIVE_INT,
-        "n_adapt_steps": [None, Interval(Integral, 1, None, closed="left")],
         "n_support": POSITIVE_INT,
     }
 
@@ -159,16 +185,22 @@ class MAMLRegressor(LevelAugmentation, MetaRegressor):
         *,
         module: Any = None,
         algorithm: str = "maml",
+        loss: Any = "squared_error",
+        quantile: float | None = None,
         augmentation: Any = "auto",
         inner_lr: float = 0.05,
-        learn_inner_lr: bool | str = "parameter",
+        learn_inner_lr: bool | str = "auto",
         n_inner_steps: int = 5,
         n_adapt_steps: int | None = None,
+        multi_step_loss: bool | str = "auto",
+        derivative_order_annealing: bool | str = "auto",
+        per_step_norm: bool | str = "auto",
         n_support: int = 5,
         n_query: int = 30,
         tasks_per_batch: int = 25,
         max_epochs: int = 100,
         lr: float = 0.003,
+        lr_schedule: str = "auto",
         optimizer: Any = "adam",
         early_stopping: Any = "auto",
         validation_fraction: float = 0.1,
@@ -181,16 +213,22 @@ class MAMLRegressor(LevelAugmentation, MetaRegressor):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.module = module
         self.algorithm = algorithm
+        self.loss = loss
+        self.quantile = quantile
         self.augmentation = augmentation
         self.inner_lr = inner_lr
         self.learn_inner_lr = learn_inner_lr
         self.n_inner_steps = n_inner_steps
         self.n_adapt_steps = n_adapt_steps
+        self.multi_step_loss = multi_step_loss
+        self.derivative_order_annealing = derivative_order_annealing
+        self.per_step_norm = per_step_norm
         self.n_support = n_support
         self.n_query = n_query
         self.tasks_per_batch = tasks_per_batch
         self.max_epochs = max_epochs
         self.lr = lr
+        self.lr_schedule = lr_schedule
         self.optimizer = optimizer
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
@@ -207,12 +245,5 @@ class MAMLRegressor(LevelAugmentation, MetaRegressor):
         else:
             module = build_module(self.module, self.n_features_in_, self.n_outputs_)
         return MAMLLearner(
-            module,
-            loss=squared_error,
-            inner_lr=self.inner_lr,
-            learn_inner_lr=self.learn_inner_lr,
-            n_inner_steps=self.n_inner_steps,
-            n_adapt_steps=self.n_adapt_steps or self.n_inner_steps,
-            n_support=self.n_support,
-            second_order=self.algorithm == "maml",
+            module, loss=self._number_loss(), n_support=self.n_support, **self._inner_options()
         )

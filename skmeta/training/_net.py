@@ -107,6 +107,7 @@ class EpisodicNet(NeuralNet):
         if iterator is None:
             return
         self._set_training(training)
+        self.module_.progress = (len(self.history) - 1) / self.max_epochs
         step = self._update if training else self._evaluate
         losses, weights = [], []
         for episodes in iterator:

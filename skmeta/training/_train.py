@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from torch import Generator
 
 from skmeta.core.learner import Learner
@@ -30,6 +30,7 @@ def train(
     max_epochs: int,
     tasks_per_batch: int,
     lr: float,
+    lr_schedule: str,
     optimizer: str | Callable,
     callbacks: list[Callback | tuple[str, Callback]] | None,
     classifier: bool,
@@ -51,6 +52,9 @@ def train(
         valid.fix(-(-VALIDATION_EPISODES // len(valid_sampler.eligible)))
         stop = EarlyStopping(patience=PATIENCE, load_best=True, sink=_say_nothing)
         added.append(("held_out_tasks", stop))
+    if lr_schedule == "cosine":
+        falling = LRScheduler(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=max_epochs)
+        added.append(("lr_schedule", falling))
     if verbose:
         added.append(("epoch_bar", EpochBar(max_epochs)))
     net = EpisodicNet(
@@ -77,7 +81,7 @@ def _fused(optimizer: str | Callable, learner: Learner) -> dict[str, bool]:
 
 def _plain(row: dict) -> dict[str, Any]:
     """Keep what a person reads: no batches, and no clock, so that equal fits have equal records."""
-    dropped = ("batches", "dur", "train_batch_count", "valid_batch_count")
+    dropped = ("batches", "dur", "train_batch_count", "valid_batch_count", "event_lr")
     return {name: value for name, value in row.items() if name not in dropped}
 
 

@@ -30,7 +30,7 @@ def learner_with(
             n_inner_steps=N_STEPS,
             n_adapt_steps=n_adapt_steps,
             n_support=n_support,
-            second_order=second_order,
+            algorithm="maml" if second_order else "fomaml",
         ).double()
         with torch.no_grad():  # rates that differ, so that mixing them up shows
             for rate in learner.rates:
@@ -240,7 +240,7 @@ def test_backtracking_is_that_of_a_naive_loop():
     with torch.no_grad():
         learner.rates[0].fill_(2.0)
     support = rows_of([5, 5, 5], 3)
-    found = learner._descend(support, support.padded(), n_retries=5)
+    found = learner._descend(support, support.padded(), {}, N_STEPS, n_retries=5)
     for t in range(3):
         rows = support.slice_tasks(t, t + 1)
         expected = naive_backtracking(learner.module, rows.x, rows.y, 2.0, learner.n_adapt_steps, 5)
