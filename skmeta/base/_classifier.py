@@ -129,19 +129,26 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
             len(usable), generator, *((2, CLASSES_TO_HOLD_OUT) if by_class else ())
         )
         if valid is None:
-            return whole, None
+            return self._way_sampler(*self._more_classes(X, y, numbers)), None
         out = np.isin(y if by_class else numbers, usable[valid].numpy())
         return (
-            self._way_sampler(X[~out], y[~out], numbers[~out]),
+            self._way_sampler(*self._more_classes(X[~out], y[~out], numbers[~out])),
             self._way_sampler(X[out], y[out], numbers[out]),
         )
 
+    def _more_classes(
+        self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows to train on, where a method makes more classes of them."""
+        return X, y, numbers
+
     def _way_sampler(self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray) -> WaySampler:
         numbers = np.unique(numbers, return_inverse=True)[1]
-        cell = numbers * len(self.classes_) + y
+        n_classes = int(y.max(initial=0)) + 1
+        cell = numbers * n_classes + y
         order = np.argsort(cell, kind="stable")
         cells, sizes = np.unique(cell, return_counts=True)
-        classes_per_task = np.bincount(cells // len(self.classes_))
+        classes_per_task = np.bincount(cells // n_classes)
         device = resolve_device(self.device)
         n_tasks = len(classes_per_task)
         rows, _ = task_rows(X[order], y[order], numbers[order], n_tasks, device, torch.float32)

@@ -45,6 +45,28 @@ class EmbeddingModule:
             return Conv4(tuple(self.image_shape))
         return build_module(self.module, self.n_features_in_)
 
+    def _more_classes(
+        self: Any, X: np.ndarray, y: np.ndarray, numbers: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows to train on, with turned images as further classes if asked for."""
+        if not getattr(self, "rotate_classes", False):
+            return X, y, numbers
+        shape = self.image_shape
+        wrong = None
+        if shape is None or self.module is None:
+            wrong = "image_shape and a module, such as 'conv4'"
+        elif shape[-1] != shape[-2] or math.prod(shape) != X.shape[1]:
+            wrong = f"square images of {X.shape[1]} pixels, got image_shape={tuple(shape)}"
+        elif self.shared_classes_:
+            wrong = "tasks with classes of their own: a turned image would have the same label"
+        if wrong:
+            raise ValueError(f"rotate_classes=True needs {wrong}.")
+        images = X.reshape(len(X), *shape)
+        turned = [np.rot90(images, k, axes=(-2, -1)).reshape(len(X), -1) for k in range(4)]
+        n_classes = len(self.classes_)
+        labels = [y + k * n_classes for k in range(4)]
+        return np.concatenate(turned), np.concatenate(labels), np.tile(numbers, 4)
+
 
 class EmbeddingMixin(EmbeddingModule, ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     """An embedding that all tasks share, and ``transform``."""

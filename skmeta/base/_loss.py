@@ -35,10 +35,8 @@ NUMBER_LOSS: dict[str, list] = {
     "loss": [StrOptions({*NUMBER_LOSSES, "quantile"}), callable],
     "quantile": [None, Interval(Real, 0, 1, closed="neither")],
 }
-CLASS_LOSS: dict[str, list] = {
-    "loss": [StrOptions({"log_loss"}), callable],
-    "class_weight": [None, StrOptions({"balanced"}), dict],
-}
+CLASS_LOSS: dict[str, list] = {"loss": [StrOptions({"log_loss"}), callable]}
+CLASS_WEIGHT: dict[str, list] = {"class_weight": [None, StrOptions({"balanced"}), dict]}
 
 
 class NumberLoss:
@@ -77,17 +75,26 @@ class NumberLoss:
             return quantile_loss(self.quantile)
         if isinstance(self.loss, str):
             return NUMBER_LOSSES[self.loss]
-        return per_row(_without_reduction(self.loss))
+        return per_row(_own(self.loss))
 
     def _inverse_link(self, outputs: np.ndarray) -> np.ndarray:
         return np.exp(outputs) if _is(self.frozen_params_["loss"], "poisson") else outputs
 
 
 class ClassLoss:
-    """Adds ``loss`` and ``class_weight`` to a classifier."""
+    """Adds ``loss`` to a classifier."""
 
     loss: Any
+
+    def _class_loss(self) -> Loss | Callable:
+        return class_loss() if isinstance(self.loss, str) else per_row_of_classes(_own(self.loss))
+
+
+class WeightedClassLoss(ClassLoss):
+    """Adds ``loss`` and ``class_weight`` to a classifier."""
+
     class_weight: Any
+    class_weight_: np.ndarray
 
     def _fit_targets(self: Any, y: np.ndarray, *args: Any) -> None:
         super()._fit_targets(y, *args)  # type: ignore[misc]
@@ -112,11 +119,9 @@ class ClassLoss:
     def _labels_have_meaning(self) -> bool:
         return self.class_weight is not None
 
-    def _class_loss(self: Any) -> Loss | Callable:
-        if callable(self.loss):
-            return per_row_of_classes(_without_reduction(self.loss))
+    def _class_loss(self) -> Loss | Callable:
         if self.class_weight is None:
-            return class_loss()
+            return super()._class_loss()
         return class_loss(torch.as_tensor(self.class_weight_))
 
 
@@ -124,7 +129,7 @@ def _is(loss: Any, name: str) -> bool:
     return isinstance(loss, str) and loss == name
 
 
-def _without_reduction(loss: Callable) -> Callable:
+def _own(loss: Callable) -> Callable:
     """The user's loss; one of torch's is copied, and set to give one number a row."""
     if isinstance(loss, nn.PoissonNLLLoss):
         raise ValueError("For counts use loss='poisson': it keeps y and the rate in their units.")

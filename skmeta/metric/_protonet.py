@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any, ClassVar
 
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Generator, Tensor, nn
-from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
 
 from skmeta.base import MetaClassifier
 from skmeta.base._constraints import POSITIVE_INT
-from skmeta.base._embedding import EMBEDDING, EmbeddingMixin
+from skmeta.base._embedding import EMBEDDING, EmbeddingMixin, embedding_width
+from skmeta.base._loss import CLASS_LOSS, ClassLoss
 from skmeta.core.embedding import EmbeddingLearner
-from skmeta.core.heads.prototypes import log_scores, prototypes
+from skmeta.core.heads.prototypes import log_scores, prototypes, whitening
 from skmeta.core.learner import State
 from skmeta.core.losses import mean_of_tasks
+from skmeta.core.positive import Positive
 from skmeta.core.tasks import Episodes, TaskRows
 
 
@@ -28,19 +30,35 @@ class ProtoNetLearner(EmbeddingLearner):
     ----------
     module : Module
         The embedding; trained in place.
-    distance : {"euclidean", "cosine"}
-        Squared Euclidean distance, or cosine similarity.
+    distance : {"euclidean", "cosine", "mahalanobis"}
+        Squared Euclidean distance, cosine similarity, or squared distance in units of the scatter
+        of the task.
     learn_temperature : bool
         Whether the scale of the distances is learned.
     n_classes : int or None
         Number of classes that tasks share; None where tasks have classes of their own.
+    width : int
+        Dimensions of the embedding.
+    loss : callable
+        Loss of scores and class numbers, a number a row.
     """
 
     def __init__(
-        self, module: nn.Module, *, distance: str, learn_temperature: bool, n_classes: int | None
+        self,
+        module: nn.Module,
+        *,
+        distance: str,
+        learn_temperature: bool,
+        n_classes: int | None,
+        width: int,
+        loss: Callable[[Tensor, Tensor], Tensor],
     ) -> None:
         super().__init__(module)
         self.distance = distance
+        self.loss = loss
+        if distance == "mahalanobis":
+            # As many rows as dimensions would be needed for any covariance at all.
+            self.shrinkage = Positive(torch.tensor(float(width)))
         self.n_classes = n_classes
         # Cosines lie in [-1, 1]: without a larger scale their softmax cannot be sure of anything.
         start = math.log(10.0) if distance == "cosine" else 0.0
@@ -61,8 +79,14 @@ class ProtoNetLearner(EmbeddingLearner):
             present,
             self.distance,
             self.log_scale.exp(),
+            self._whitening(embedded, means),
         )
-        return mean_of_tasks(F.cross_entropy(scores, query.y, reduction="none"), query)
+        return mean_of_tasks(self.loss(scores, query.y), query)
+
+    def _whitening(self, embedded: TaskRows, means: Tensor) -> Tensor | None:
+        if self.distance != "mahalanobis":
+            return None
+        return whitening(embedded, means, self.shrinkage())
 
     def condition(self, support: TaskRows) -> State:
         """Prototypes of T tasks; shared classes without a row keep the prior's prototype."""
@@ -71,14 +95,18 @@ class ProtoNetLearner(EmbeddingLearner):
         with torch.no_grad():
             embedded = TaskRows(self.embed(support.x), support.y, support.offsets)
             means, present = prototypes(embedded, n_classes)
+            whiten = self._whitening(embedded, means)
             prior = self.prior()
             if self.n_classes is not None and prior:
                 means = torch.where(present.unsqueeze(2), means, prior["prototypes"])
                 present = present | prior["present"]
-        return {"prototypes": means, "present": present}
+        state = {"prototypes": means, "present": present}
+        return state if whiten is None else {**state, "whitening": whiten}
 
     def condition_tasks(self, support: TaskRows) -> State:
-        """All tasks at once: prototypes need no padding."""
+        """All tasks at once: prototypes need no padding; covariances do."""
+        if self.distance == "mahalanobis":
+            return super().condition_tasks(support)
         return self.condition(support)
 
     def predict(self, state: State, query: TaskRows) -> Tensor:
@@ -90,10 +118,11 @@ class ProtoNetLearner(EmbeddingLearner):
                 state["present"],
                 self.distance,
                 self.log_scale.exp(),
+                state.get("whitening"),
             )
 
 
-class ProtoNetClassifier(EmbeddingMixin, MetaClassifier):
+class ProtoNetClassifier(ClassLoss, EmbeddingMixin, MetaClassifier):
     """Prototypical networks: nearest class mean in a learned embedding.
 
     Meta-training shapes an embedding in which the mean of a few rows of a class stands for the
@@ -110,8 +139,19 @@ class ProtoNetClassifier(EmbeddingMixin, MetaClassifier):
         say) is called as ``module(n_inputs)``, or without arguments.
     image_shape : tuple of int or None, default=None
         (height, width) or (channels, height, width) of the image in a row, for "conv4".
-    distance : {"euclidean", "cosine"}, default="euclidean"
-        Squared Euclidean distance, or cosine similarity.
+    rotate_classes : bool, default=False
+        In training, images turned by 90, 180 and 270 degrees are further classes, as in the
+        literature on Omniglot. For square images with ``image_shape`` and a ``module``, where tasks
+        have classes of their own.
+    distance : {"euclidean", "cosine", "mahalanobis"}, default="euclidean"
+        Squared Euclidean distance, cosine similarity, or squared Mahalanobis distance: in units of
+        the scatter of the task's rows within their classes, which is shrunk towards the Euclidean
+        one, the more the fewer rows there are; training learns how much.
+    loss : "log_loss" or callable, default="log_loss"
+        What training minimises: minus the log-probability of the class; or a torch loss, or a
+        function of scores (n_rows, n_classes) and labels (n_rows,; numbers of the sorted classes)
+        with a number for every row. (Weights of classes shape the embedding; they move no border
+        between class means.)
     learn_temperature : bool, default=True
         Learn the scale of the distances before the softmax.
     n_way : int or None, default=None
@@ -132,6 +172,8 @@ class ProtoNetClassifier(EmbeddingMixin, MetaClassifier):
         Passes over the training tasks; an epoch has 50 meta-batches at least.
     lr : float, default=0.001
         Rate of the optimiser.
+    lr_schedule : {"constant", "cosine"}, default="constant"
+        Whether ``lr`` stays, or falls to zero over ``max_epochs`` like a cosine.
     optimizer : {"adam", "adamw", "sgd"} or callable, default="adam"
         The optimiser; a callable is called as ``optimizer(parameters, lr=lr)``.
     early_stopping : "auto" or bool, default="auto"
@@ -187,6 +229,9 @@ class ProtoNetClassifier(EmbeddingMixin, MetaClassifier):
     ----------
     Snell, Swersky and Zemel (2017). Prototypical networks for few-shot learning. Equations 1 and 2.
 
+    Bateni, Goyal, Masrani, Wood and Sigal (2020). Improved few-shot visual classification.
+    (Mahalanobis distance; there with fixed shrinkage.)
+
     Examples
     --------
     >>> from skmeta import ProtoNetClassifier
@@ -202,11 +247,14 @@ class ProtoNetClassifier(EmbeddingMixin, MetaClassifier):
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **EMBEDDING,
-        "distance": [StrOptions({"euclidean", "cosine"})],
+        **CLASS_LOSS,
+        "rotate_classes": ["boolean"],
+        "distance": [StrOptions({"euclidean", "cosine", "mahalanobis"})],
         "learn_temperature": ["boolean"],
         "n_way": [None, Interval(Integral, 2, None, closed="left")],
         "n_shot": POSITIVE_INT,
         "shared_classes": [StrOptions({"auto"}), "boolean"],
+        "lr_schedule": [StrOptions({"constant", "cosine"})],
     }
 
     def __init__(
@@ -215,7 +263,9 @@ class ProtoNetClassifier(EmbeddingMixin, MetaClassifier):
         *,
         module: Any = None,
         image_shape: tuple[int, ...] | None = None,
+        rotate_classes: bool = False,
         distance: str = "euclidean",
+        loss: Any = "log_loss",
         learn_temperature: bool = True,
         n_way: int | None = None,
         n_shot: int = 5,
@@ -224,6 +274,7 @@ class ProtoNetClassifier(EmbeddingMixin, MetaClassifier):
         tasks_per_batch: int = 16,
         max_epochs: int = 20,
         lr: float = 0.001,
+        lr_schedule: str = "constant",
         optimizer: Any = "adam",
         early_stopping: Any = "auto",
         validation_fraction: float = 0.1,
@@ -236,7 +287,9 @@ class ProtoNetClassifier(EmbeddingMixin, MetaClassifier):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.module = module
         self.image_shape = image_shape
+        self.rotate_classes = rotate_classes
         self.distance = distance
+        self.loss = loss
         self.learn_temperature = learn_temperature
         self.n_way = n_way
         self.n_shot = n_shot
@@ -245,6 +298,7 @@ class ProtoNetClassifier(EmbeddingMixin, MetaClassifier):
         self.tasks_per_batch = tasks_per_batch
         self.max_epochs = max_epochs
         self.lr = lr
+        self.lr_schedule = lr_schedule
         self.optimizer = optimizer
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
@@ -255,9 +309,12 @@ class ProtoNetClassifier(EmbeddingMixin, MetaClassifier):
         self.verbose = verbose
 
     def _make_learner(self) -> ProtoNetLearner:
+        module = self._make_module()
         return ProtoNetLearner(
-            self._make_module(),
+            module,
             distance=self.distance,
             learn_temperature=self.learn_temperature,
             n_classes=len(self.prior_classes_) if self.shared_classes_ else None,
+            width=embedding_width(module, self.n_features_in_),
+            loss=self._class_loss(),
         )

@@ -11,14 +11,14 @@ from torch import nn
 from skmeta.base import MetaClassifier
 from skmeta.base._constraints import POSITIVE_INT
 from skmeta.base._embedding import EMBEDDING, EmbeddingModule, embedding_width
-from skmeta.base._loss import CLASS_LOSS, ClassLoss
+from skmeta.base._loss import CLASS_LOSS, CLASS_WEIGHT, WeightedClassLoss
 from skmeta.core.forward import with_head
 from skmeta.optimization._class_learner import OwnClassesLearner
 from skmeta.optimization._family import FAMILY, MAMLFamily
 from skmeta.optimization._learner import MAMLLearner
 
 
-class MAMLClassifier(MAMLFamily, ClassLoss, EmbeddingModule, MetaClassifier):
+class MAMLClassifier(MAMLFamily, WeightedClassLoss, EmbeddingModule, MetaClassifier):
     """Model-agnostic meta-learning for classification.
 
     Meta-training looks for a start from which a few gradient steps on a task's support rows give
@@ -41,6 +41,10 @@ class MAMLClassifier(MAMLFamily, ClassLoss, EmbeddingModule, MetaClassifier):
         support rows, at prediction too.
     image_shape : tuple of int or None, default=None
         (height, width) or (channels, height, width) of the image in a row, for "conv4".
+    rotate_classes : bool, default=False
+        In training, images turned by 90, 180 and 270 degrees are further classes, as in the
+        literature on Omniglot. For square images with ``image_shape`` and a ``module``, where tasks
+        have classes of their own.
     algorithm : {"maml", "fomaml", "anil", "reptile", "maml++"}, default="maml"
         "maml" differentiates through the inner gradients; "fomaml" takes them as constants (first
         order, faster); "anil" adapts the last layer only (fast); "reptile" moves the start towards
@@ -195,6 +199,8 @@ class MAMLClassifier(MAMLFamily, ClassLoss, EmbeddingModule, MetaClassifier):
         **FAMILY,
         "module": EMBEDDING["module"],
         **CLASS_LOSS,
+        **CLASS_WEIGHT,
+        "rotate_classes": ["boolean"],
         "n_way": [None, Interval(Integral, 2, None, closed="left")],
         "n_shot": POSITIVE_INT,
         "shared_classes": [StrOptions({"auto"}), "boolean"],
@@ -206,6 +212,7 @@ class MAMLClassifier(MAMLFamily, ClassLoss, EmbeddingModule, MetaClassifier):
         *,
         module: Any = None,
         image_shape: tuple[int, ...] | None = None,
+        rotate_classes: bool = False,
         algorithm: str = "maml",
         loss: Any = "log_loss",
         class_weight: Any = None,
@@ -236,6 +243,7 @@ class MAMLClassifier(MAMLFamily, ClassLoss, EmbeddingModule, MetaClassifier):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.module = module
         self.image_shape = image_shape
+        self.rotate_classes = rotate_classes
         self.algorithm = algorithm
         self.loss = loss
         self.class_weight = class_weight

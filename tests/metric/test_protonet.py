@@ -10,11 +10,17 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from skmeta import ProtoNetClassifier
-from skmeta.core.heads.prototypes import log_scores, prototypes
+from skmeta.core.heads.prototypes import log_scores, prototypes, whitening
 from skmeta.core.learner import NEVER
+from skmeta.core.losses import class_loss
 from skmeta.core.tasks import Episodes, TaskRows
 from skmeta.metric._protonet import ProtoNetLearner
+from skmeta.model_selection import TaskScorer
 from skmeta.nets import mlp
+
+# What ProtoNetLearner needs in every test here.
+LEARNER = {"width": 4, "loss": class_loss()}
+SHRINKAGE = 2.5
 
 
 def rows_of(labels, seed, d=3):
@@ -25,8 +31,23 @@ def rows_of(labels, seed, d=3):
     return TaskRows.from_sizes(x, torch.tensor(flat), torch.tensor([len(t) for t in labels]))
 
 
-def naive_scores(z, support_z, support_y, n_classes, distance):
+def naive_covariance(support_z, support_y, shrinkage):
+    """Within the classes of a task, one row at a time, shrunk towards the identity."""
+    labels = support_y.tolist()
+    d = support_z.shape[1]
+    squares = torch.zeros(d, d, dtype=support_z.dtype)
+    for row, label in zip(support_z, labels, strict=True):
+        own = [v for v, other in zip(support_z, labels, strict=True) if other == label]
+        off = row - sum(own) / len(own)
+        squares = squares + torch.outer(off, off)
+    n = len(labels) - len(set(labels))
+    return (squares + shrinkage * torch.eye(d, dtype=squares.dtype)) / (n + shrinkage)
+
+
+def naive_scores(z, support_z, support_y, n_classes, distance, shrinkage=SHRINKAGE):
     """One row at a time."""
+    if distance == "mahalanobis":
+        precision = torch.linalg.inv(naive_covariance(support_z, support_y, shrinkage))
     scores = torch.full((len(z), n_classes), NEVER, dtype=z.dtype)
     for i, row in enumerate(z):
         for c in range(n_classes):
@@ -35,6 +56,8 @@ def naive_scores(z, support_z, support_y, n_classes, distance):
                 centre = sum(own) / len(own)
                 if distance == "cosine":
                     scores[i, c] = row @ centre / (row.norm() * centre.norm())
+                elif distance == "mahalanobis":
+                    scores[i, c] = -((row - centre) @ precision @ (row - centre))
                 else:
                     scores[i, c] = -((row - centre) ** 2).sum()
     return scores
@@ -45,7 +68,7 @@ labels_of_tasks = st.lists(
 )
 
 
-@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+@pytest.mark.parametrize("distance", ["euclidean", "cosine", "mahalanobis"])
 @given(labels=labels_of_tasks, data=st.data())
 def test_scores_equal_the_naive_loop(distance, labels, data):
     support = rows_of(labels, 0)
@@ -53,7 +76,10 @@ def test_scores_equal_the_naive_loop(distance, labels, data):
     query = rows_of([[0] * n for n in n_query], 1)
     means, present = prototypes(support, 4)
     scale = torch.tensor(1.7, dtype=torch.float64)
-    found = log_scores(query, means, present, distance, scale)
+    whiten = None
+    if distance == "mahalanobis":
+        whiten = whitening(support, means, torch.tensor(SHRINKAGE, dtype=torch.float64))
+    found = log_scores(query, means, present, distance, scale, whiten)
     expected = []
     for t in range(len(labels)):
         s, q = support.slice_tasks(t, t + 1), query.slice_tasks(t, t + 1)
@@ -63,13 +89,13 @@ def test_scores_equal_the_naive_loop(distance, labels, data):
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+@pytest.mark.parametrize("distance", ["euclidean", "cosine", "mahalanobis"])
 def test_episode_loss_and_gradients_equal_the_naive_loop(distance):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = mlp([3, 5, 4], "tanh")
     learner = ProtoNetLearner(
-        net, distance=distance, learn_temperature=True, n_classes=None
+        net, distance=distance, learn_temperature=True, n_classes=None, **LEARNER
     ).double()
     support = rows_of([[0, 0, 1, 2], [0, 1], [1, 0, 1]], 0)
     query = rows_of([[0, 1, 2], [1, 0, 1, 1], [0]], 1)
@@ -77,7 +103,8 @@ def test_episode_loss_and_gradients_equal_the_naive_loop(distance):
     for t in range(3):
         s, q = support.slice_tasks(t, t + 1), query.slice_tasks(t, t + 1)
         ways = int(s.y.max()) + 1
-        scores = naive_scores(net(q.x), net(s.x), s.y, ways, distance)
+        shrinkage = learner.shrinkage() if distance == "mahalanobis" else None
+        scores = naive_scores(net(q.x), net(s.x), s.y, ways, distance, shrinkage)
         losses.append(F.cross_entropy(learner.log_scale.exp() * scores, q.y))
     expected = torch.stack(losses).mean()
     wanted = torch.autograd.grad(expected, list(learner.parameters()))
@@ -90,7 +117,7 @@ def test_episode_loss_and_gradients_equal_the_naive_loop(distance):
 
 def test_fixed_temperature_is_not_trained():
     learner = ProtoNetLearner(
-        mlp([3, 4]), distance="cosine", learn_temperature=False, n_classes=None
+        mlp([3, 4]), distance="cosine", learn_temperature=False, n_classes=None, **LEARNER
     )
     assert not learner.log_scale.requires_grad
     assert float(learner.log_scale.exp()) == pytest.approx(10)
@@ -98,7 +125,7 @@ def test_fixed_temperature_is_not_trained():
 
 def test_shared_classes_without_a_row_keep_the_pooled_prototype():
     learner = ProtoNetLearner(
-        nn.Identity(), distance="euclidean", learn_temperature=False, n_classes=2
+        nn.Identity(), distance="euclidean", learn_temperature=False, n_classes=2, **LEARNER
     ).double()
     everything = rows_of([[0, 1, 1, 0, 1]], 0)
     learner.set_prior(everything)
@@ -163,9 +190,101 @@ def test_conv4_needs_a_shape_that_fits(digits):
         ProtoNetClassifier(module="conv4", image_shape=(9, 7)).fit(X, y)
 
 
-@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+@pytest.mark.parametrize("distance", ["euclidean", "cosine", "mahalanobis"])
 def test_more_ways_in_training_than_later(digits, distance):
     X, y = digits
     model = ProtoNetClassifier(n_way=3, n_shot=1, distance=distance, max_epochs=2, random_state=0)
     model.fit(X, y)
     assert model.score(X, y) > 0.9
+
+
+# ---------------------------------------------------------------- Mahalanobis distance
+
+
+def test_one_row_a_class_is_the_euclidean_distance():
+    rows = rows_of([[0, 1, 2]], 0)
+    means, _ = prototypes(rows, 3)
+    whiten = whitening(rows, means, torch.tensor(4.0, dtype=torch.float64))
+    torch.testing.assert_close(whiten[0], torch.eye(3, dtype=torch.float64))
+
+
+def test_mahalanobis_sees_that_a_direction_means_nothing():
+    def clouds(n_tasks, seed):
+        """Classes differ along the first column; the scatter is wide in one that varies."""
+        rng = np.random.default_rng(seed)
+        task = np.repeat(np.arange(n_tasks), 60)
+        y = np.tile(np.arange(2), 30 * n_tasks)
+        wide = rng.integers(1, 4, size=n_tasks)[task]
+        X = 0.3 * rng.normal(size=(len(y), 4))
+        X[:, 0] += y
+        X[np.arange(len(y)), wide] += 4 * rng.normal(size=len(y))
+        return X, y, task
+
+    X, y, groups = clouds(30, 0)
+    new = clouds(30, 1)
+    found = {}
+    for distance in ("euclidean", "mahalanobis"):
+        model = ProtoNetClassifier(
+            module=nn.Identity(), distance=distance, max_epochs=1, random_state=0
+        ).fit(X, y, groups=groups)
+        found[distance] = TaskScorer("accuracy", n_support=20)(model, *new)
+    assert found["mahalanobis"] > found["euclidean"] + 0.05, found
+
+
+def test_mahalanobis_of_many_tasks_is_that_of_each():
+    learner = ProtoNetLearner(
+        nn.Identity(), distance="mahalanobis", learn_temperature=True, n_classes=None, **LEARNER
+    ).double()
+    support = rows_of([[0, 1, 0, 1, 0], [0, 0], [0, 1, 2] * 11, [1, 0]], 0)
+    query = rows_of([[0, 0]] * 4, 1)
+    scores = learner.predict_tasks(learner.condition_tasks(support), query)
+    for t in range(4):
+        state = learner.condition(support.slice_tasks(t, t + 1))
+        alone = learner.predict(state, query.slice_tasks(t, t + 1))
+        together = scores[2 * t : 2 * t + 2]
+        torch.testing.assert_close(together[:, : alone.shape[1]], alone)
+        assert (together[:, alone.shape[1] :] == NEVER).all()
+
+
+# ---------------------------------------------------------------- turned images
+
+
+def test_turned_images_are_further_classes_in_training_alone():
+    X, y = load_digits(return_X_y=True)
+    model = ProtoNetClassifier(
+        module="conv4", image_shape=(8, 8), rotate_classes=True, max_epochs=1, random_state=0
+    )
+    seen = {}
+    plain = type(model)._way_sampler
+
+    def spy(self, X, y, numbers):
+        seen["X"], seen["y"] = X, y
+        return plain(self, X, y, numbers)
+
+    class Spied(ProtoNetClassifier):
+        _way_sampler = spy
+
+    model = Spied(**model.get_params()).fit(X[:200], y[:200])
+    assert len(model.classes_) == 10
+    images = seen["X"].reshape(4, 200, 8, 8)
+    labels = seen["y"].reshape(4, 200)
+    for k in range(4):
+        np.testing.assert_array_equal(images[k], np.rot90(images[0], k, axes=(1, 2)))
+        np.testing.assert_array_equal(labels[k], labels[0] + 10 * k)
+    assert model.adapt(X[:20], y[:20]).predict(X[:5]).shape == (5,)
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"module": "conv4"}, "image_shape"),
+        ({"image_shape": (8, 8)}, "module"),
+        ({"module": nn.Identity(), "image_shape": (4, 16)}, "square"),
+        ({"module": "conv4", "image_shape": (8, 8), "shared_classes": True}, "of their own"),
+    ],
+)
+def test_turning_what_cannot_be_turned_is_refused(options, word):
+    X, y = load_digits(return_X_y=True)
+    groups = np.arange(len(y)) % 3 if options.get("shared_classes") else None
+    with pytest.raises(ValueError, match=word):
+        ProtoNetClassifier(rotate_classes=True, **options).fit(X, y, groups=groups)

@@ -37,8 +37,50 @@ def prototypes(embedded: TaskRows, n_classes: int) -> tuple[Tensor, Tensor]:
     return means.reshape(n_tasks, n_classes, n_dimensions), (counts > 0).reshape(n_tasks, n_classes)
 
 
+def whitening(embedded: TaskRows, means: Tensor, shrinkage: Tensor) -> Tensor:
+    """What makes the rows of a task scatter alike in all directions around their class means.
+
+    The covariance within classes, S, is shrunk towards the identity, the more the fewer rows there
+    are: (n S + a I) / (n + a), with n the rows less the classes. (Bateni et al., 2020, shrink with
+    fixed weights.)
+
+    Parameters
+    ----------
+    embedded, means : TaskRows and Tensor
+        As for :func:`prototypes`, and what it gives.
+    shrinkage : Tensor
+        How many rows the identity counts for, a.
+
+    Returns
+    -------
+    Tensor of shape (T, n_dimensions, n_dimensions)
+        The inverse of the triangular root of the covariance.
+    """
+    assert embedded.y is not None
+    residuals = embedded.x - means[embedded.task_of_row, embedded.y]
+    padded = TaskRows(residuals, embedded.y, embedded.offsets).padded()
+    x = padded.x if padded.mask is None else padded.x * padded.mask.unsqueeze(2)
+    n_classes = means.shape[1]
+    cells = torch.bincount(
+        embedded.task_of_row * n_classes + embedded.y, minlength=embedded.n_tasks * n_classes
+    )
+    n_present = (cells > 0).reshape(-1, n_classes).sum(1)
+    n_free = (embedded.sizes.to(x.device) - n_present).clamp(min=0).to(x)[:, None, None]
+    identity = torch.eye(x.shape[2], dtype=x.dtype, device=x.device)
+    # n S is the sum of squares. Where no class has two rows, both are zero.
+    covariance = (x.mT @ x + shrinkage * identity) / (n_free + shrinkage)
+    root, failed = torch.linalg.cholesky_ex(covariance)
+    root = torch.where(failed[:, None, None] > 0, torch.nan, root)  # it overflowed
+    return torch.linalg.solve_triangular(root, identity.expand_as(root), upper=False)
+
+
 def log_scores(
-    embedded: TaskRows, means: Tensor, present: Tensor, distance: str, scale: Tensor
+    embedded: TaskRows,
+    means: Tensor,
+    present: Tensor,
+    distance: str,
+    scale: Tensor,
+    whiten: Tensor | None = None,
 ) -> Tensor:
     """Scores of every row for the classes of its task: (n_rows, n_classes), before a softmax.
 
@@ -48,17 +90,23 @@ def log_scores(
         ``x`` of shape (n_rows, n_dimensions).
     means, present : Tensors
         As :func:`prototypes` gives them.
-    distance : {"euclidean", "cosine"}
-        Minus the squared Euclidean distance (Snell et al., 2017, equation 2), or the cosine.
+    distance : {"euclidean", "cosine", "mahalanobis"}
+        Minus the squared Euclidean distance (Snell et al., 2017, equation 2), the cosine, or minus
+        the squared distance after whitening.
     scale : Tensor
         Inverse temperature.
+    whiten : Tensor or None, default=None
+        As :func:`whitening` gives it, for the last.
     """
     padded = TaskRows(embedded.x, None, embedded.offsets).padded()
     if distance == "cosine":
         scores = F.normalize(padded.x, dim=-1) @ F.normalize(means, dim=-1).mT
     else:
-        rows = padded.x.square().sum(-1, keepdim=True)
+        x = padded.x
+        if whiten is not None:
+            x, means = x @ whiten.mT, means @ whiten.mT
+        rows = x.square().sum(-1, keepdim=True)
         centres = means.square().sum(-1).unsqueeze(1)
-        scores = 2 * (padded.x @ means.mT) - rows - centres
+        scores = 2 * (x @ means.mT) - rows - centres
     scores = torch.where(present.unsqueeze(1), scale * scores, NEVER)
     return padded.flat(scores)
