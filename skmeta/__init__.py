@@ -3,7 +3,7 @@
 from skmeta._version import __version__
 from skmeta.auto._classifier import AutoMetaClassifier
 from skmeta.auto._regressor import AutoMetaRegressor
-from skmeta.base import MetaEstimator, adapt, split_task_column
+from skmeta.base import MetaEstimator, adapt, load, save, split_task_column
 from skmeta.closed_form._alpaca import ALPaCARegressor
 from skmeta.closed_form._hierarchical_gp import (
     HierarchicalGPClassifier,
@@ -34,5 +34,7 @@ __all__ = [
     "RidgeHeadRegressor",
     "__version__",
     "adapt",
+    "load",
+    "save",
     "split_task_column",
 ]
