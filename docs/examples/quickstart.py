@@ -1,4 +1,8 @@
-"""Quickstart: learn from many small tasks, meet new ones with a handful of rows.
+"""
+Quickstart
+==========
+
+Learn from many small tasks, meet new ones with a handful of rows.
 
 Two jobs that need no download, in about a minute:
 
@@ -241,6 +245,6 @@ right.plot(grid, gaussian_process(X_new[support], y_new[support])(grid), ":",
            label="Gaussian process, same readings")  # fmt: skip
 right.set(xlabel="time (s)", ylabel="angle (rad)", title="A new pendulum")
 right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-path = Path("quickstart.png").resolve()
+path = Path("quickstart.png")
 figure.savefig(path, dpi=120)
-print(f"\nFigure: {path}\n{time.perf_counter() - started:.0f} s in all.")
+print(f"\nFigure: {path}, in this folder.\n{time.perf_counter() - started:.0f} s in all.")
