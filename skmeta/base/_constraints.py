@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from numbers import Integral, Real
 from typing import Any
 
@@ -25,6 +26,7 @@ EPISODIC: dict[str, list] = {
     "early_stopping": [StrOptions({"auto"}), "boolean"],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
     "callbacks": [None, list],
+    "checkpoint": [None, str, os.PathLike],
     "device": [str, torch.device],
     "warm_start": ["boolean"],
     "random_state": ["random_state"],

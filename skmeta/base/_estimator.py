@@ -12,6 +12,7 @@ import torch
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skmeta.base._checkpoint import CheckpointFile, fingerprint_of
 from skmeta.base._constraints import check_layer_sizes
 from skmeta.base._episodes import EpisodeSampling
 from skmeta.base._groups import NO_GROUPS, task_numbers
@@ -133,12 +134,16 @@ class MetaEstimator(EpisodeSampling, Pickling, ABC):
         X = self._fit_features(X, y, numbers)
 
         device = resolve_device(self.device)
+        keeper = self._keeper(X, y, numbers, device)
         seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=2)
+        if keeper is not None:
+            # Without a fixed seed, what goes on must go on with the seed it began with.
+            keeper.seeds = seeds = keeper.seeds or seeds.tolist()
         generator = torch.Generator().manual_seed(int(seeds[0]))
         with seeded_torch(int(seeds[1]), device):
             # In one precision, whatever a module of the user's came in.
             learner = self._start_learner().to(device, self._training_dtype)
-            self._train(learner, X, y, numbers, generator)
+            self._train(learner, X, y, numbers, generator, keeper)
 
         dtype = self._inference_dtype(device)
         learner = learner.eval().to(dtype)
@@ -151,6 +156,16 @@ class MetaEstimator(EpisodeSampling, Pickling, ABC):
         self.adapted_ = n_tasks == 1
         self.frozen_params_ = {k: v for k, v in self.get_params(False).items() if k != "callbacks"}
         return self
+
+    def _keeper(
+        self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray, device: torch.device
+    ) -> CheckpointFile | None:
+        folder = getattr(self, "checkpoint", None)
+        if folder is None:
+            return None
+        continues = getattr(self, "warm_start", False) and hasattr(self, "learner_")
+        start = self.learner_.state_dict() if continues else None
+        return CheckpointFile(folder, fingerprint_of(self, start, device, X, y, numbers))
 
     def _start_learner(self) -> Learner:
         learner = self._make_learner()
@@ -171,6 +186,7 @@ class MetaEstimator(EpisodeSampling, Pickling, ABC):
         y: np.ndarray,
         numbers: np.ndarray,
         generator: torch.Generator,
+        keeper: CheckpointFile | None = None,
     ) -> None:
         from skmeta.training import train  # skorch takes a second to import
 
@@ -192,6 +208,7 @@ class MetaEstimator(EpisodeSampling, Pickling, ABC):
             classifier=hasattr(self, "classes_"),
             generator=generator,
             verbose=self.verbose,
+            keeper=keeper,
         )
         self.n_iter_ = len(self.history_)
 

@@ -34,6 +34,7 @@ class MarginalEstimator(Updatable, MetaEstimator):
         y: np.ndarray,
         numbers: np.ndarray,
         generator: torch.Generator,
+        keeper: Any = None,
     ) -> None:
         device, _ = next((p.device, p.dtype) for p in learner.parameters())
         n_tasks = int(numbers.max()) + 1

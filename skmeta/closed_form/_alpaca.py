@@ -50,6 +50,10 @@ class ALPaCARegressor(Updatable, SpreadMixin, HeadRegressor):
         Share of tasks held out for ``early_stopping``; three at least where there are ten.
     callbacks : list of skorch callbacks or None, default=None
         Called during training.
+    checkpoint : path or None, default=None
+        Folder to keep training in, in a file for each combination of parameters and data. ``fit``
+        with the same ones goes on where it was killed, and ends with the same weights as if it had
+        not been; once it is done, it only reads them. Callbacks see what is left.
     device : str, default="auto"
         "auto", "cpu", "cuda", ...
     warm_start : bool, default=False

@@ -42,6 +42,7 @@ class HeadClassifier(EmbeddingMixin, MetaClassifier):
         early_stopping: Any = "auto",
         validation_fraction: float = 0.1,
         callbacks: list | None = None,
+        checkpoint: Any = None,
         device: str = "auto",
         warm_start: bool = False,
         random_state: Any = None,
@@ -61,6 +62,7 @@ class HeadClassifier(EmbeddingMixin, MetaClassifier):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.device = device
         self.warm_start = warm_start
         self.random_state = random_state

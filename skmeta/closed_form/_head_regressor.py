@@ -37,6 +37,7 @@ class HeadRegressor(LevelAugmentation, EmbeddingMixin, MetaRegressor):
         early_stopping: Any = "auto",
         validation_fraction: float = 0.1,
         callbacks: list | None = None,
+        checkpoint: Any = None,
         device: str = "auto",
         warm_start: bool = False,
         random_state: Any = None,
@@ -55,6 +56,7 @@ class HeadRegressor(LevelAugmentation, EmbeddingMixin, MetaRegressor):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.device = device
         self.warm_start = warm_start
         self.random_state = random_state

@@ -70,6 +70,10 @@ class MetaSVC(HeadClassifier):
         Share of tasks held out for ``early_stopping``; three at least where there are ten.
     callbacks : list of skorch callbacks or None, default=None
         Called during training.
+    checkpoint : path or None, default=None
+        Folder to keep training in, in a file for each combination of parameters and data. ``fit``
+        with the same ones goes on where it was killed, and ends with the same weights as if it had
+        not been; once it is done, it only reads them. Callbacks see what is left.
     device : str, default="auto"
         "auto", "cpu", "cuda", ...
     warm_start : bool, default=False
@@ -178,6 +182,7 @@ class MetaSVC(HeadClassifier):
         early_stopping: Any = "auto",
         validation_fraction: float = 0.1,
         callbacks: list | None = None,
+        checkpoint: Any = None,
         device: str = "auto",
         warm_start: bool = False,
         random_state: Any = None,
@@ -198,6 +203,7 @@ class MetaSVC(HeadClassifier):
             early_stopping=early_stopping,
             validation_fraction=validation_fraction,
             callbacks=callbacks,
+            checkpoint=checkpoint,
             device=device,
             warm_start=warm_start,
             random_state=random_state,

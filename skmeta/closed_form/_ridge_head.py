@@ -52,6 +52,10 @@ class RidgeHeadRegressor(HeadRegressor):
         Share of tasks held out for ``early_stopping``; three at least where there are ten.
     callbacks : list of skorch callbacks or None, default=None
         Called during training.
+    checkpoint : path or None, default=None
+        Folder to keep training in, in a file for each combination of parameters and data. ``fit``
+        with the same ones goes on where it was killed, and ends with the same weights as if it had
+        not been; once it is done, it only reads them. Callbacks see what is left.
     device : str, default="auto"
         "auto", "cpu", "cuda", ...
     warm_start : bool, default=False
@@ -166,6 +170,10 @@ class RidgeHeadClassifier(HeadClassifier):
         Share of tasks held out for ``early_stopping``; three at least where there are ten.
     callbacks : list of skorch callbacks or None, default=None
         Called during training.
+    checkpoint : path or None, default=None
+        Folder to keep training in, in a file for each combination of parameters and data. ``fit``
+        with the same ones goes on where it was killed, and ends with the same weights as if it had
+        not been; once it is done, it only reads them. Callbacks see what is left.
     device : str, default="auto"
         "auto", "cpu", "cuda", ...
     warm_start : bool, default=False

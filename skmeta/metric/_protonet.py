@@ -183,6 +183,10 @@ class ProtoNetClassifier(ClassLoss, EmbeddingMixin, MetaClassifier):
         Share of tasks held out for ``early_stopping``; three at least where there are ten.
     callbacks : list of skorch callbacks or None, default=None
         Called during training.
+    checkpoint : path or None, default=None
+        Folder to keep training in, in a file for each combination of parameters and data. ``fit``
+        with the same ones goes on where it was killed, and ends with the same weights as if it had
+        not been; once it is done, it only reads them. Callbacks see what is left.
     device : str, default="auto"
         "auto", "cpu", "cuda", ...
     warm_start : bool, default=False
@@ -279,6 +283,7 @@ class ProtoNetClassifier(ClassLoss, EmbeddingMixin, MetaClassifier):
         early_stopping: Any = "auto",
         validation_fraction: float = 0.1,
         callbacks: list | None = None,
+        checkpoint: Any = None,
         device: str = "auto",
         warm_start: bool = False,
         random_state: Any = None,
@@ -303,6 +308,7 @@ class ProtoNetClassifier(ClassLoss, EmbeddingMixin, MetaClassifier):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.device = device
         self.warm_start = warm_start
         self.random_state = random_state

@@ -73,7 +73,7 @@ class EpisodicNet(NeuralNet):
             except KeyboardInterrupt:
                 if method_name in ("on_train_begin", "on_train_end"):
                     raise  # there is nothing to stop: it was the user
-                stop = True
+                stop = self.stop_asked = True  # callbacks that follow may want to know
         if stop:
             raise _StopTraining
 
@@ -85,10 +85,13 @@ class EpisodicNet(NeuralNet):
         if not self.initialized_:
             self.initialize()
         self._hooks = {name for name in _BATCH_HOOKS if self._is_overridden(name)}
+        self.stop_asked = False
         # Scoring callbacks try to index X, which a pair of streams does not survive.
         self.notify("on_train_begin", X=X[0], y=y)
-        with suppress(_StopTraining):
-            self.fit_loop(X, y)
+        n_left = self.max_epochs - len(self.history)  # a callback may have brought a past
+        if not self.stop_asked and n_left > 0:
+            with suppress(_StopTraining):
+                self.fit_loop(X, y, epochs=n_left)
         self.notify("on_train_end", X=X[0], y=y)
         return self
 

@@ -11,6 +11,7 @@ from torch import Generator
 
 from skmeta.core.learner import Learner
 from skmeta.core.sampling import Sampler
+from skmeta.training._checkpoint import Keeper, KeepState
 from skmeta.training._net import EpisodicNet
 from skmeta.training._progress import EpochBar
 from skmeta.training._stream import EpisodeStream
@@ -36,11 +37,12 @@ def train(
     classifier: bool,
     generator: Generator,
     verbose: int,
+    keeper: Keeper | None = None,
 ) -> list[dict[str, Any]]:
     """Meta-train ``learner`` in place; return one record an epoch.
 
     With a ``valid_sampler`` (of other tasks), training stops when its loss no longer falls and the
-    best parameters are put back.
+    best parameters are put back. With a ``keeper``, training goes on from what it has found.
     """
     if not any(parameter.requires_grad for parameter in learner.parameters()):
         return []  # a fixed embedding, say: there is nothing to learn
@@ -57,6 +59,8 @@ def train(
         added.append(("lr_schedule", falling))
     if verbose:
         added.append(("epoch_bar", EpochBar(max_epochs)))
+    if keeper is not None:
+        added.append(("checkpoint", KeepState(keeper, generator)))
     net = EpisodicNet(
         learner,
         classifier=classifier,
