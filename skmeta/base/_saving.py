@@ -131,6 +131,8 @@ class _Writing:
         self._handed: dict[str, Any] = {}
 
     def _other(self, value: Any, where: str) -> Any:
+        if isinstance(value, os.PathLike):
+            return os.fspath(value)  # the folder of checkpoint=, which takes either
         if isinstance(value, MetaEstimator):
             return {"estimator": self.add(value, where)}
         if is_boosting(value):

@@ -12,6 +12,7 @@ from numpy.testing import assert_array_equal
 from skorch.callbacks import Callback
 from torch import nn
 
+import skmeta
 import skmeta.training._checkpoint as keeping
 from skmeta.base._checkpoint import CheckpointFile
 from skmeta.base._container import from_bytes
@@ -192,6 +193,15 @@ def test_no_id_and_no_row_in_the_file(tmp_path):
         assert np.array(123456.78125, dtype=kind).tobytes() not in data
 
 
+def test_a_folder_given_as_a_path_is_saved_as_its_name(tmp_path):
+    X, y, groups = waves()
+    model = maml(checkpoint=tmp_path / "training").fit(X, y, groups=groups)
+    skmeta.save(model, tmp_path / "model")
+    again = skmeta.load(tmp_path / "model")
+    assert again.checkpoint == str(tmp_path / "training")
+    assert_array_equal(again.predict(X), model.predict(X))
+
+
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "other"])
 def test_a_damaged_file_is_named(damage, tmp_path):
     X, y, groups = waves()
@@ -233,6 +243,7 @@ SCRIPT = """
 import sys, os, time
 import torch
 torch.set_num_threads(1)
+import skmeta
 import skmeta.training._checkpoint as keeping
 import skmeta.base._container as container
 keeping.SECONDS_BETWEEN = 0.0
