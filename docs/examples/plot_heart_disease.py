@@ -125,7 +125,7 @@ pd.DataFrame(
 # 20 draws of the patients whose diagnosis is known; all methods get the same, and are scored on the
 # hospital's other patients. The hospital's own model sees its columns as the old hospitals would
 # prepare them; with patients of one class only it answers with their share, a little shrunken. (Its
-# penalty is the best of three on these very patients, in its favour.)
+# penalty is the best of three in the mean over these very hospitals, in its favour.)
 
 
 def own_model(prepared, X, y):
