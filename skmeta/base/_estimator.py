@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from abc import ABC, abstractmethod
 from contextlib import suppress
@@ -31,6 +33,7 @@ from skmeta.core.numerics import draw_in_tails, location_and_scale
 from skmeta.core.tasks import TaskRows
 from skmeta.exceptions import SingleTaskWarning
 
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 # Rows that one forward pass takes at a time when predicting.
 PREDICT_ROWS = 2**15
 
@@ -221,7 +224,11 @@ class MetaEstimator(EpisodeSampling, Pickling, ABC):
         return inference_dtype(device)
 
     def _warn_single_task(self) -> None:
-        warnings.warn(NO_GROUPS, SingleTaskWarning, stacklevel=5)
+        # It points at the caller's line, however many classes have had their say in between.
+        frame, level = sys._getframe(), 1
+        while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+            frame, level = frame.f_back, level + 1
+        warnings.warn(NO_GROUPS, SingleTaskWarning, stacklevel=level)
 
     def _fit_features(self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         """Standardise columns for our own nets; a module of the user's gets X as it is."""

@@ -38,7 +38,7 @@ class ProtoNetLearner(EmbeddingLearner):
     n_classes : int or None
         Number of classes that tasks share; None where tasks have classes of their own.
     width : int
-        Dimensions of the embedding.
+        Dimensions of the embedding; for the Mahalanobis distance.
     loss : callable
         Loss of scores and class numbers, a number a row.
     """
@@ -316,11 +316,12 @@ class ProtoNetClassifier(ClassLoss, EmbeddingMixin, MetaClassifier):
 
     def _make_learner(self) -> ProtoNetLearner:
         module = self._make_module()
+        whitens = self.distance == "mahalanobis"
         return ProtoNetLearner(
             module,
             distance=self.distance,
             learn_temperature=self.learn_temperature,
             n_classes=len(self.prior_classes_) if self.shared_classes_ else None,
-            width=embedding_width(module, self.n_features_in_),
+            width=embedding_width(module, self.n_features_in_) if whitens else 1,
             loss=self._class_loss(),
         )

@@ -31,12 +31,12 @@ def train(
     max_epochs: int,
     tasks_per_batch: int,
     lr: float,
-    lr_schedule: str,
     optimizer: str | Callable,
     callbacks: list[Callback | tuple[str, Callback]] | None,
     classifier: bool,
     generator: Generator,
     verbose: int,
+    lr_schedule: str = "constant",
     keeper: Keeper | None = None,
 ) -> list[dict[str, Any]]:
     """Meta-train ``learner`` in place; return one record an epoch.
@@ -55,7 +55,9 @@ def train(
         stop = EarlyStopping(patience=PATIENCE, load_best=True, sink=_say_nothing)
         added.append(("held_out_tasks", stop))
     if lr_schedule == "cosine":
-        falling = LRScheduler(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=max_epochs)
+        falling = LRScheduler(
+            torch.optim.lr_scheduler.CosineAnnealingLR, T_max=max_epochs, event_name=None
+        )
         added.append(("lr_schedule", falling))
     if verbose:
         added.append(("epoch_bar", EpochBar(max_epochs)))
@@ -85,7 +87,7 @@ def _fused(optimizer: str | Callable, learner: Learner) -> dict[str, bool]:
 
 def _plain(row: dict) -> dict[str, Any]:
     """Keep what a person reads: no batches, and no clock, so that equal fits have equal records."""
-    dropped = ("batches", "dur", "train_batch_count", "valid_batch_count", "event_lr")
+    dropped = ("batches", "dur", "train_batch_count", "valid_batch_count")
     return {name: value for name, value in row.items() if name not in dropped}
 
 

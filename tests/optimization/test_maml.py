@@ -284,12 +284,12 @@ def test_steps_that_fly_off_are_taken_again_shorter():
     state = learner.condition(support)
     start = {n: p.expand(3, *p.shape) for n, p in learner.module.named_parameters()}
     with torch.no_grad():
-        before = learner._support_losses(start, support.padded())
-        after = learner._support_losses(state, support.padded())
+        before = learner._support_losses(start, support.padded(), 0)
+        after = learner._support_losses(state, support.padded(), N_STEPS)
     assert (after <= 2 * before + 0.01).all()
     wild = learner._descend(support, support.padded())
     with torch.no_grad():
-        assert (learner._support_losses(wild, support.padded()) > 2 * before + 0.01).any()
+        assert (learner._support_losses(wild, support.padded(), N_STEPS) > 2 * before + 0.01).any()
     # A task of a batch ends up where it would alone.
     for t in range(3):
         alone = learner.condition(support.slice_tasks(t, t + 1))
