@@ -287,7 +287,7 @@ def test_steps_that_fly_off_are_taken_again_shorter():
         before = learner._support_losses(start, support.padded(), 0)
         after = learner._support_losses(state, support.padded(), N_STEPS)
     assert (after <= 2 * before + 0.01).all()
-    wild = learner._descend(support, support.padded())
+    wild = learner._descend(support, support.padded(), {}, N_STEPS)
     with torch.no_grad():
         assert (learner._support_losses(wild, support.padded(), N_STEPS) > 2 * before + 0.01).any()
     # A task of a batch ends up where it would alone.
