@@ -19,6 +19,7 @@ from skmeta.core.forward import (
 from skmeta.core.inner import adapt_weights, task_losses
 from skmeta.core.learner import Learner, State
 from skmeta.core.norm import Stats, SupportNorm, update_prior, use_support_statistics
+from skmeta.core.rates import InnerRates
 from skmeta.core.tasks import Episodes, Padded, TaskRows
 from skmeta.optimization._minibatches import Minibatches
 
@@ -89,8 +90,6 @@ class MAMLLearner(Learner):
         super().__init__()
         self.loss = loss
         self.algorithm = algorithm
-        self.inner_lr = inner_lr
-        self.learn_inner_lr = learn_inner_lr
         self.n_inner_steps = n_inner_steps
         self.n_adapt_steps = n_adapt_steps
         self.n_support = n_support
@@ -102,8 +101,9 @@ class MAMLLearner(Learner):
                 layer.split_steps(n_inner_steps + 1)  # the query comes after the last step
         if not self._start() and not self._own_shapes():
             raise ValueError("The module has no parameter that requires a gradient: none to adapt.")
-        self._layer_sizes = self._weights_a_layer()
-        self.rates = nn.ParameterList(self._make_rates())
+        self.rates = InnerRates(
+            learn_inner_lr, inner_lr, self._start(), self._own_shapes(), n_inner_steps
+        )
 
     def _build(self, module: nn.Module) -> None:
         """Keep the module, and how to call it with task-batched weights."""
@@ -126,7 +126,7 @@ class MAMLLearner(Learner):
         """Batch norms, in the order in which their statistics come."""
         return self.forward_tasks.norms if self.body is None else self.body.norms
 
-    # ---------------------------------------------------------------- start and rates
+    # ---------------------------------------------------------------- start
 
     def _start(self) -> dict[str, Tensor]:
         """The weights that adapt, and where they start."""
@@ -148,44 +148,6 @@ class MAMLLearner(Learner):
     def _own_start(self, support: Padded) -> Weights:
         """Where these weights start: name -> (T, n_classes, ...)."""
         return {}
-
-    def _weights_a_layer(self) -> list[int]:
-        """How many weights each layer has: its weight and its bias share a rate."""
-        layers: dict[str, int] = {}
-        for name, p in self._start().items():
-            layer = name.rpartition(".")[0]
-            layers[layer] = layers.get(layer, 0) + p.numel()
-        return list(layers.values())
-
-    def _make_rates(self) -> list[Tensor]:
-        """Learned rates: one a weight, or one a layer (and step)."""
-        own = self._own_shapes()
-        if not self.learn_inner_lr:
-            return []
-        if self.learn_inner_lr == "parameter":
-            shapes = [(sum(self._layer_sizes),), *own.values()]
-            return [torch.full(shape, self.inner_lr) for shape in shapes]
-        n_steps = self.n_inner_steps if self.learn_inner_lr == "step" else 1
-        return [torch.full((n_steps, len(self._layer_sizes) + bool(own)), self.inner_lr)]
-
-    def _rate(self, step: int, own: Weights) -> Tensor | float:
-        """Rate of a step: a number, or a vector with one entry a weight."""
-        if not self.learn_inner_lr:
-            return self.inner_lr
-        if self.learn_inner_lr == "parameter":
-            first, *rest = self.rates
-            # Every class of a task has the same rates.
-            of_own = [
-                rate.expand(value.shape[1:]).reshape(-1)
-                for rate, value in zip(rest, own.values(), strict=True)
-            ]
-            return torch.cat([first, *of_own]) if of_own else first
-        by_layer = self.rates[0][min(step, len(self.rates[0]) - 1)]
-        sizes = list(self._layer_sizes)
-        if own:
-            sizes.append(sum(value[0].numel() for value in own.values()))
-        repeats = torch.tensor(sizes, device=by_layer.device)
-        return torch.repeat_interleave(by_layer, repeats, output_size=sum(sizes))
 
     def _guards(self, support: TaskRows) -> dict[str, Any]:
         """Keep a step from overshooting where the support is unlike those of training."""
@@ -231,7 +193,7 @@ class MAMLLearner(Learner):
                 self._start(),
                 support,
                 self.loss,
-                lambda step: self._rate(step, own),
+                self.rates.of(own),
                 self.n_inner_steps,
                 own=own,
                 second_order=self._second_order and differentiable,
@@ -302,7 +264,7 @@ class MAMLLearner(Learner):
                 start,
                 batches,
                 self.loss,
-                lambda step: self._rate(step, own),
+                self.rates.of(own),
                 self.n_inner_steps,
                 own=own,
                 second_order=False,
@@ -366,7 +328,7 @@ class MAMLLearner(Learner):
                 self._start(),
                 padded,
                 self.loss,
-                lambda step: self._rate(step, own),
+                self.rates.of(own),
                 n_steps,
                 own=own,
                 second_order=False,

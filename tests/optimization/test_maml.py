@@ -47,7 +47,7 @@ def rows_of(sizes, seed):
 
 def rate_of(learner, name, step):
     """The rate of a weight at a step, read off the parameters without the learner's help."""
-    kind = learner.learn_inner_lr
+    kind = learner.rates.learned
     named = dict(learner.module.named_parameters())
     if not kind:
         return 0.1
