@@ -1,0 +1,138 @@
+"""A real linear map that torch can differentiate: dense, sparse, or known by its products only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import issparse
+from scipy.sparse.linalg import LinearOperator
+from torch import Tensor
+
+from skmeta.operators._base import COMPLEX, finite_array
+
+# Entries up to which a matrix is held densely: one product is faster than anything cleverer.
+DENSE_ENTRIES = 2**23
+# Entries of the batch of unit images that a matrix is read off with.
+BATCH_ENTRIES = 2**22
+
+
+class LinearMap:
+    """An operator of any kind, with the same few verbs for all.
+
+    Parameters
+    ----------
+    operator : ndarray, sparse matrix or LinearOperator
+        Real; of shape (n_measurements, n_features).
+    """
+
+    def __init__(self, operator: Any) -> None:
+        self.matrix: Any = None
+        self.operator: LinearOperator | None = None
+        if issparse(operator):
+            _refuse_complex(operator.dtype)
+            self.matrix = operator.tocsr().astype(np.float64)
+            finite_array(self.matrix.data, "operator")
+        elif isinstance(operator, LinearOperator):
+            _refuse_complex(operator.dtype)
+            self.operator = operator
+        else:
+            # A copy: what the user does to the matrix later changes nothing here.
+            self.matrix = finite_array(_numbers(operator), "operator").copy()
+        shape = operator.shape if self.matrix is None else self.matrix.shape
+        if len(shape) != 2 or 0 in shape:
+            raise ValueError(
+                "operator must be 2-d, of shape (n_measurements, n_features), and not empty; got "
+                f"shape {tuple(shape)}."
+            )
+        self.shape = int(shape[0]), int(shape[1])
+        if self.shape[0] * self.shape[1] <= DENSE_ENTRIES:
+            self.matrix, self.operator = self._read(), None
+        self._tensors: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_tensors": {}}
+
+    def forward(self, rows: np.ndarray) -> np.ndarray:
+        """Images, one a row, to measurements."""
+        if self.operator is not None:
+            return _checked(self.operator.matmat(rows.T)).T
+        return np.ascontiguousarray((self.matrix @ rows.T).T)
+
+    def backward(self, rows: np.ndarray) -> np.ndarray:
+        """Measurements, one a row, through the transpose."""
+        if self.operator is not None:
+            return _checked(self.operator.rmatmat(rows.T)).T
+        return np.ascontiguousarray((self.matrix.T @ rows.T).T)
+
+    def dense(self) -> np.ndarray:
+        """Return the matrix of shape (n_measurements, n_features)."""
+        if isinstance(self.matrix, np.ndarray):
+            return self.matrix
+        return self._read()
+
+    def _read(self) -> np.ndarray:
+        if isinstance(self.matrix, np.ndarray):
+            return self.matrix
+        if self.matrix is not None:
+            return self.matrix.toarray()
+        m, n = self.shape
+        matrix = np.empty((m, n))
+        step = max(1, BATCH_ENTRIES // max(m, n))
+        for start in range(0, n, step):
+            units = np.eye(n, min(step, n - start), -start).T
+            matrix[:, start : start + step] = self.forward(units).T
+        return matrix
+
+    def apply(self, x: Tensor) -> Tensor:
+        """As :meth:`forward`, in torch."""
+        return self._product(x, False)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """As :meth:`backward`, in torch."""
+        return self._product(y, True)
+
+    def _product(self, rows: Tensor, transposed: bool) -> Tensor:
+        if not isinstance(self.matrix, np.ndarray):
+            return _Product.apply(rows, self, transposed)
+        key = rows.device, rows.dtype
+        if key not in self._tensors:
+            self._tensors[key] = torch.as_tensor(self.matrix).to(*key)
+        matrix = self._tensors[key]
+        return rows @ (matrix if transposed else matrix.mT)
+
+
+class _Product(torch.autograd.Function):
+    """A product outside torch; its derivative is the product with the transpose."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, linear: LinearMap, transposed: bool) -> Tensor:
+        ctx.linear, ctx.transposed = linear, transposed
+        values = rows.detach().cpu().double().numpy()
+        products = linear.backward(values) if transposed else linear.forward(values)
+        return torch.as_tensor(products).to(rows.device, rows.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        # Differentiable again: learned inner steps differentiate through gradients.
+        return _Product.apply(grad, ctx.linear, not ctx.transposed), None, None
+
+
+def _numbers(operator: Any) -> np.ndarray:
+    array = np.asarray(operator)
+    if array.dtype.kind not in "biufc":
+        raise ValueError(
+            "operator must be None, a 2-d array, a sparse matrix, a scipy LinearOperator or a "
+            f"ForwardModel, got {type(operator).__name__}."
+        )
+    return array
+
+
+def _refuse_complex(dtype: Any) -> None:
+    if dtype is not None and np.issubdtype(dtype, np.complexfloating):
+        raise ValueError(COMPLEX.format(name="operator"))
+
+
+def _checked(products: Any) -> np.ndarray:
+    return finite_array(products, "what the operator gives")
