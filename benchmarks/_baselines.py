@@ -93,9 +93,11 @@ def kernels(split, columns):
 def tune_support_part(losses, split, columns, penalties, k, rule):
     """Kernel and penalty with the least loss in the k-shot game on training tasks.
 
-    `losses(kernel, orders, penalties)` gives one loss a penalty for one task.
+    `losses(kernel, orders, penalties)` gives one loss a penalty for one task; `columns` may be the
+    candidate kernels themselves.
     """
-    designs, penalties = kernels(split, columns), penalties or PENALTIES
+    designs = kernels(split, columns) if isinstance(columns, str) else columns
+    penalties = penalties or PENALTIES
     if len(designs) * len(penalties) == 1:
         return designs[0], penalties[0]
     simulated = split.simulated(k, N_SIMULATED, MOST_SIMULATED, rule)

@@ -8,13 +8,14 @@ import time
 from itertools import product
 
 import numpy as np
-from _baselines import tune_support_part
-from _common import gram_draws, log_loss, tune_by_tasks
+from _baselines import LEVELS, tune_support_part
+from _common import gram_draws, linear_kernel, log_loss, tune_by_tasks
 from scipy.special import expit, logit
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
-# Pooled part, kernel of the part fitted to the support rows, as in `_baselines.py`.
+# Pooled part, kernel of the part fitted to the support rows, as in `_baselines.py`; "1b" is an
+# offset and a slope in the pooled log odds.
 CLASS_BASELINES = {
     "base rate": ("rate", ""),
     "task rate": ("rate", "1"),
@@ -23,6 +24,7 @@ CLASS_BASELINES = {
     "per-task logistic": ("rate", "1x"),
     "pooled logistic + shrunken offset": ("logistic", "1"),
     "pooled boosting + shrunken offset": ("boosting", "1"),
+    "pooled logistic + recalibration": ("logistic", "1b"),
     "pooled logistic + logistic on residuals": ("logistic", "1x"),
 }
 PENALTIES = tuple(np.logspace(-2, 3, 11))
@@ -108,13 +110,16 @@ def run_class_baseline(name, split, k, rule, orders):
     base, seconds = pooled_log_odds(split, kind)
     if not columns or k == 0:
         return {i: base[o[:, k:]] for i, o in orders.items()}, seconds
-    start, y = time.perf_counter(), split.y
+    start, y, designs = time.perf_counter(), split.y, None
+    if columns == "1b":
+        ones = np.ones(len(base))
+        designs = [linear_kernel(np.column_stack([c * ones, base])) for c in LEVELS]
 
     def losses(kernel, o, penalties):
         found = logistic_draws(kernel, y, base, o, k, penalties)
         return log_loss(y[o[:, k:]], found).mean(axis=(1, 2))
 
-    kernel, penalty = tune_support_part(losses, split, columns, PENALTIES, k, rule)
+    kernel, penalty = tune_support_part(losses, split, designs or columns, PENALTIES, k, rule)
     seconds += time.perf_counter() - start
     return {
         i: logistic_draws(kernel, y, base, o, k, [penalty])[0] for i, o in orders.items()
