@@ -1,5 +1,6 @@
 """How the pages are built: ``make docs``."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import skmeta
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 from skmeta_pages import reads_absent_data
+
+# Estimators that an example shows link to the pages of this very build, one folder up.
+os.environ["SKMETA_DOCS_URL"] = ".."
 
 project = "skmeta"
 author = copyright = "The skmeta developers"

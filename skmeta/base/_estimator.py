@@ -7,6 +7,7 @@ import sys
 import warnings
 from abc import ABC, abstractmethod
 from contextlib import suppress
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,10 +15,18 @@ import torch
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skmeta.base._callbacks import (
+    CALLBACK_FRAMES,
+    CallbackSupportMixin,
+    EpochTeller,
+    fit_and_tell,
+    has_callbacks,
+)
 from skmeta.base._checkpoint import CheckpointFile, fingerprint_of
 from skmeta.base._constraints import check_layer_sizes
 from skmeta.base._episodes import EpisodeSampling
 from skmeta.base._groups import NO_GROUPS, task_numbers
+from skmeta.base._html import Html
 from skmeta.base._pickling import Pickling
 from skmeta.base._rows import (
     TOO_FAR,
@@ -34,11 +43,12 @@ from skmeta.core.tasks import TaskRows
 from skmeta.exceptions import SingleTaskWarning
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+NOT_THE_CALLER = (PACKAGE, *CALLBACK_FRAMES)
 # Rows that one forward pass takes at a time when predicting.
 PREDICT_ROWS = 2**15
 
 
-class MetaEstimator(EpisodeSampling, Pickling, ABC):
+class MetaEstimator(EpisodeSampling, CallbackSupportMixin, Html, Pickling, ABC):
     """Base of all estimators: meta-train with ``fit``, meet a new task with ``adapt``.
 
     A method adds its parameters, their constraints and :meth:`_make_learner`.
@@ -116,6 +126,11 @@ class MetaEstimator(EpisodeSampling, Pickling, ABC):
         TrainingDivergedError
             If the loss becomes NaN or infinite; the text names the step and the cure.
         """
+        if has_callbacks(self):
+            return fit_and_tell(self, X, y, groups)
+        return self._fit_or_restore(X, y, groups)
+
+    def _fit_or_restore(self, X: Any, y: Any, groups: Any) -> MetaEstimator:
         before = dict(vars(self))
         try:
             return self._fit(X, y, groups)
@@ -128,6 +143,7 @@ class MetaEstimator(EpisodeSampling, Pickling, ABC):
     def _fit(self, X: Any, y: Any, groups: Any) -> MetaEstimator:
         self._validate_params()
         check_layer_sizes(getattr(self, "hidden_layer_sizes", ()))
+        given = X, y
         X, y = self._check_rows(X, y, reset=True)
         numbers, n_tasks = task_numbers(groups, len(X))
         if not getattr(self, "warm_start", False):
@@ -146,19 +162,29 @@ class MetaEstimator(EpisodeSampling, Pickling, ABC):
         with seeded_torch(int(seeds[1]), device):
             # In one precision, whatever a module of the user's came in.
             learner = self._start_learner().to(device, self._training_dtype)
-            self._train(learner, X, y, numbers, generator, keeper)
+            results = partial(self._results, X, y, numbers, n_tasks)
+            teller = EpochTeller(self, *given, results) if has_callbacks(self) else None
+            self._train(learner, X, y, numbers, generator, keeper, teller)
+        self.__dict__.update(results(learner))
+        return self
 
+    def _results(
+        self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray, n_tasks: int, learner: Learner
+    ) -> dict[str, Any]:
+        """What a fit sets once it is trained; ``learner`` becomes its learner."""
+        device = next(learner.parameters()).device
         dtype = self._inference_dtype(device)
         learner = learner.eval().to(dtype)
         rows, _ = task_rows(X, y, numbers, n_tasks, device, dtype)
         learner.set_prior(rows)
-        self.learner_ = learner
-        self.state_ = learner.prior()
-        self.n_tasks_ = n_tasks
-        self._query_tasks: np.ndarray | None = None
-        self.adapted_ = n_tasks == 1
-        self.frozen_params_ = {k: v for k, v in self.get_params(False).items() if k != "callbacks"}
-        return self
+        return {
+            "learner_": learner,
+            "state_": learner.prior(),
+            "n_tasks_": n_tasks,
+            "_query_tasks": None,
+            "adapted_": n_tasks == 1,
+            "frozen_params_": {k: v for k, v in self.get_params(False).items() if k != "callbacks"},
+        }
 
     def _keeper(
         self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray, device: torch.device
@@ -190,6 +216,7 @@ class MetaEstimator(EpisodeSampling, Pickling, ABC):
         numbers: np.ndarray,
         generator: torch.Generator,
         keeper: CheckpointFile | None = None,
+        teller: EpochTeller | None = None,
     ) -> None:
         from skmeta.training import train  # skorch takes a second to import
 
@@ -212,6 +239,7 @@ class MetaEstimator(EpisodeSampling, Pickling, ABC):
             generator=generator,
             verbose=self.verbose,
             keeper=keeper,
+            teller=teller,
         )
         self.n_iter_ = len(self.history_)
 
@@ -226,7 +254,7 @@ class MetaEstimator(EpisodeSampling, Pickling, ABC):
     def _warn_single_task(self) -> None:
         # It points at the caller's line, however many classes have had their say in between.
         frame, level = sys._getframe(), 1
-        while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        while frame.f_back is not None and frame.f_code.co_filename.startswith(NOT_THE_CALLER):
             frame, level = frame.f_back, level + 1
         warnings.warn(NO_GROUPS, SingleTaskWarning, stacklevel=level)
 

@@ -35,6 +35,7 @@ class MarginalEstimator(Updatable, MetaEstimator):
         numbers: np.ndarray,
         generator: torch.Generator,
         keeper: Any = None,
+        teller: Any = None,
     ) -> None:
         device, _ = next((p.device, p.dtype) for p in learner.parameters())
         n_tasks = int(numbers.max()) + 1

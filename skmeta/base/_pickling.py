@@ -9,6 +9,7 @@ import torch
 from sklearn.base import BaseEstimator
 
 from skmeta._version import __version__
+from skmeta.base._callbacks import WHILE_FITTING
 from skmeta.base._rows import resolve_device, seeded_torch, to_numpy, to_tensors
 from skmeta.core.learner import Learner, State
 
@@ -31,12 +32,14 @@ class Pickling(BaseEstimator):
 
     # In a pickle: parameters (get_params), the meta-learned arrays with the prior, the state of the
     # task, column means and scales, classes, history, versions. Not in it: task ids, training rows,
-    # the optimiser, generators, the skorch net, the callbacks of a fitted one (None).
+    # the optimiser, generators, the skorch net, the callbacks of a fitted one (None), what
+    # scikit-learn's callbacks need during a fit. (What `set_callbacks` took is in it, as in any
+    # pickle of scikit-learn's: workers of a search need it.)
     # A prototype is the mean of embedded rows: under an embedding that changes nothing, that of a
     # class with one row is that row.
 
     def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
+        state = {k: v for k, v in super().__getstate__().items() if k not in WHILE_FITTING}
         if "learner_" in state:
             learner = state["learner_"]
             tensors = {**dict(learner.named_parameters()), **dict(learner.named_buffers())}

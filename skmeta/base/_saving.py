@@ -47,7 +47,7 @@ def save(estimator: MetaEstimator, path: str | os.PathLike) -> None:
     Warns
     -----
     UserWarning
-        If ``callbacks`` are set: they are left out.
+        If there are callbacks, in ``callbacks`` or by ``set_callbacks``: they are left out.
 
     See Also
     --------
@@ -152,10 +152,11 @@ class _Writing:
             raise NotPlainError(f"{where} is a {cls.__name__}")
         if getattr(estimator, "_query_tasks", None) is not None:
             raise NotPlainError(f"{where or 'it'} is adapted to a batch of tasks")
-        for item in getattr(estimator, "callbacks", None) or []:
-            self.callbacks.append(type(item[1] if isinstance(item, tuple) else item).__name__)
         state = estimator.__getstate__()
         del state["_skmeta_version"]
+        told = state.pop("_skl_callbacks", [])  # those of set_callbacks
+        for item in [*(getattr(estimator, "callbacks", None) or []), *told]:
+            self.callbacks.append(type(item[1] if isinstance(item, tuple) else item).__name__)
         if "callbacks" in state:
             state["callbacks"] = None
         entry: dict[str, Any] = {"class": cls.__name__}

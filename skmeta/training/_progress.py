@@ -1,10 +1,13 @@
-"""A progress bar over epochs."""
+"""Who is told of epochs: a progress bar, and scikit-learn's callbacks."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from skorch.callbacks import Callback
+
+from skmeta.core.learner import Learner
 
 
 class EpochBar(Callback):
@@ -35,3 +38,38 @@ class EpochBar(Callback):
     def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Close the bar."""
         self.bar_.close()
+
+
+class Teller(Protocol):
+    """Hears of epochs: :mod:`skmeta.base` knows what scikit-learn's callbacks want to know."""
+
+    def begin(self) -> None:
+        """Hear that an epoch begins."""
+
+    def end(self, learner: Learner, history: Callable[[], list[dict[str, Any]]]) -> bool:
+        """Hear that it has ended; return whether training should stop."""
+
+
+class TellEpochs(Callback):
+    """Tells a teller of every epoch.
+
+    Parameters
+    ----------
+    teller : Teller
+        Whom.
+    record : callable
+        Turns a row of skorch's history into what is kept of it.
+    """
+
+    def __init__(self, teller: Teller, record: Callable[[dict], dict[str, Any]]) -> None:
+        self.teller = teller
+        self.record = record
+
+    def on_epoch_begin(self, net: Any, *args: Any, **kwargs: Any) -> None:
+        """Pass it on."""
+        self.teller.begin()
+
+    def on_epoch_end(self, net: Any, *args: Any, **kwargs: Any) -> None:
+        """Pass it on, and stop if asked to."""
+        if self.teller.end(net.module_, lambda: [self.record(row) for row in net.history]):
+            raise KeyboardInterrupt  # the word for it in skorch

@@ -13,7 +13,7 @@ from skmeta.core.learner import Learner
 from skmeta.core.sampling import Sampler
 from skmeta.training._checkpoint import Keeper, KeepState
 from skmeta.training._net import EpisodicNet
-from skmeta.training._progress import EpochBar
+from skmeta.training._progress import EpochBar, TellEpochs, Teller
 from skmeta.training._stream import EpisodeStream
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
@@ -38,11 +38,13 @@ def train(
     verbose: int,
     lr_schedule: str = "constant",
     keeper: Keeper | None = None,
+    teller: Teller | None = None,
 ) -> list[dict[str, Any]]:
     """Meta-train ``learner`` in place; return one record an epoch.
 
     With a ``valid_sampler`` (of other tasks), training stops when its loss no longer falls and the
-    best parameters are put back. With a ``keeper``, training goes on from what it has found.
+    best parameters are put back. With a ``keeper``, training goes on from what it has found. A
+    ``teller`` hears of every epoch.
     """
     if not any(parameter.requires_grad for parameter in learner.parameters()):
         return []  # a fixed embedding, say: there is nothing to learn
@@ -61,6 +63,8 @@ def train(
         added.append(("lr_schedule", falling))
     if verbose:
         added.append(("epoch_bar", EpochBar(max_epochs)))
+    if teller is not None:
+        added.append(("teller", TellEpochs(teller, _plain)))
     if keeper is not None:
         added.append(("checkpoint", KeepState(keeper, generator)))
     net = EpisodicNet(
