@@ -43,6 +43,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/real_classes.py --parts build/classes
 	$(BIN)/python benchmarks/metasvc.py
 	$(BIN)/python benchmarks/svm_head.py
+	$(BIN)/python benchmarks/omniglot.py
 
 $(DOCS_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
