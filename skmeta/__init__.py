@@ -13,6 +13,8 @@ from skmeta.closed_form._hierarchical_logistic import HierarchicalLogisticRegres
 from skmeta.closed_form._hierarchical_ridge import HierarchicalRidge
 from skmeta.closed_form._metasvc import MetaSVC
 from skmeta.closed_form._ridge_head import RidgeHeadClassifier, RidgeHeadRegressor
+from skmeta.generative._gaussian import GaussianPriorReconstructor
+from skmeta.generative._mixture import MixturePriorReconstructor
 from skmeta.metric._protonet import ProtoNetClassifier
 from skmeta.optimization._maml import MAMLRegressor
 from skmeta.optimization._maml_classifier import MAMLClassifier
@@ -21,6 +23,7 @@ __all__ = [
     "ALPaCARegressor",
     "AutoMetaClassifier",
     "AutoMetaRegressor",
+    "GaussianPriorReconstructor",
     "HierarchicalGPClassifier",
     "HierarchicalGPRegressor",
     "HierarchicalLogisticRegression",
@@ -29,6 +32,7 @@ __all__ = [
     "MAMLRegressor",
     "MetaEstimator",
     "MetaSVC",
+    "MixturePriorReconstructor",
     "ProtoNetClassifier",
     "RidgeHeadClassifier",
     "RidgeHeadRegressor",

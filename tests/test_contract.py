@@ -16,12 +16,14 @@ from sklearn.utils.estimator_checks import (
 import skmeta
 from skmeta.datasets import make_digit_questions, make_sinusoids
 from skmeta.exceptions import SingleTaskWarning
-from tests.instances import SMALL, estimator_names, small
+from tests.instances import SMALL, estimator_names, reconstructor_names, small
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::skmeta.exceptions.SingleTaskWarning",
 )
 NAMES = estimator_names()
+# Those that learn from tasks, and those that learn from images and adapt to operators.
+ALL = NAMES + reconstructor_names()
 # Trained episodically, with the options of gradient descent; the others are fitted in closed form.
 EPISODIC = [name for name in NAMES if "max_epochs" in small(name).get_params()]
 SEEDED = [name for name in NAMES if "random_state" in small(name).get_params()]
@@ -48,10 +50,10 @@ def fitted():
 
 
 def test_every_estimator_has_a_small_instance():
-    assert set(NAMES) == set(SMALL)
+    assert set(ALL) == set(SMALL)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_check_estimator(name):
     results = check_estimator(small(name), on_skip=None, on_fail=None)
     bad = [r["check_name"] for r in results if r["status"] not in ("passed", "skipped")]
@@ -59,7 +61,7 @@ def test_check_estimator(name):
     assert len(results) > 40
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_no_tag_switches_a_check_off(name):
     tags = small(name).__sklearn_tags__()
     assert not tags.non_deterministic
@@ -70,18 +72,18 @@ def test_no_tag_switches_a_check_off(name):
     assert len(list(estimator_checks_generator(small(name)))) > 40
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_param_validation(name):
     check_param_validation(name, small(name))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_every_parameter_has_a_constraint(name):
     cls = getattr(skmeta, name)
     assert set(cls._parameter_constraints) == set(cls().get_params(deep=False))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_docstring_names_every_parameter(name):
     text = inspect.getdoc(getattr(skmeta, name))
     for part in ("Parameters\n", "Attributes\n", "References\n", "Examples\n"):

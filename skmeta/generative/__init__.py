@@ -1,0 +1,1 @@
+"""Generative models of images, and images from measurements by operators never met before."""

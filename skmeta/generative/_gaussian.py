@@ -1,0 +1,141 @@
+"""Reconstruction with a Gaussian as the prior of images."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from skmeta.generative._posterior import Posterior
+from skmeta.generative._prior import Prior, fit_gaussian
+from skmeta.generative._reconstructor import RECONSTRUCTOR, ImageReconstructor
+from skmeta.operators._measurement import Measurement
+
+# A covariance is a matrix of pixels by pixels: of more it does not fit into memory.
+MOST_PIXELS = 8192
+# Fourth powers are taken of pixels.
+LARGEST_PIXEL = 1e60
+
+
+class PriorReconstructor(ImageReconstructor):
+    """Base of reconstructors whose prior is a mixture of Gaussians."""
+
+    _derived: ClassVar[tuple[str, ...]] = ("_measurement", "_posterior")
+
+    prior_: dict[str, np.ndarray]
+    _posterior: Posterior
+
+    def _fit_prior(self, X: np.ndarray) -> Prior:
+        raise NotImplementedError
+
+    def _fit_images(self, X: np.ndarray, groups: Any) -> None:
+        if X.shape[1] > MOST_PIXELS:
+            raise ValueError(
+                f"Images of {X.shape[1]} pixels are too large for one covariance of all pixels: "
+                f"at most {MOST_PIXELS}. Cut them into parts."
+            )
+        if np.abs(X).max() > LARGEST_PIXEL:
+            raise ValueError(
+                f"X holds values beyond {LARGEST_PIXEL:g}, whose variances cannot be compared. "
+                "Check its units."
+            )
+        self.prior_ = self._fit_prior(X).arrays()
+
+    def _derive(self) -> None:
+        super()._derive()
+        prior = Prior(**self.prior_)
+        prior.check()
+        if prior.means.shape[1] != self.n_pixels_:
+            raise ValueError("its prior is not one of its images")
+        self._posterior = Posterior(prior, self._measurement, self.frozen_params_["noise_std"])
+
+    def _check_measurement(self, measurement: Measurement) -> None:
+        if not measurement.linear:
+            raise ValueError(
+                f"{type(self).__name__} inverts linear operators, in closed form. Use "
+                "GANReconstructor for a ForwardModel."
+            )
+
+    def _reconstruct(self, Y: np.ndarray, return_std: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        images, variance = self._posterior(Y, return_std)
+        return images, None if variance is None else np.sqrt(variance)
+
+    def _draw_images(self, n_images: int, rng: np.random.Generator) -> np.ndarray:
+        return self._posterior.prior.draw(n_images, rng)
+
+
+class GaussianPriorReconstructor(PriorReconstructor):
+    """Reconstruct images from linear measurements, with a Gaussian as their prior.
+
+    ``fit`` takes mean and covariance of clean images. The answer to measurements ``A x + noise`` is
+    the posterior mean, in closed form: the best linear estimate of the image. ``adapt`` takes any
+    other operator ``A``, at the price of a matrix factorisation.
+
+    Parameters
+    ----------
+    operator : array-like, sparse matrix, LinearOperator, callable or None, default=None
+        What measures the images: a matrix of shape (n_measurements, n_pixels), or one of
+        :mod:`skmeta.operators`. None measures every pixel: denoising. Of a callable, the operator
+        is ``operator(rng)``.
+    noise_std : float or array-like of shape (n_measurements,), default=0.1
+        Standard deviation of the noise of a measurement, in its units.
+    clip : bool, default=True
+        Whether reconstructions are cut off at the smallest and the largest value in ``fit``, which
+        never makes them worse where images lie in between. Without it ``predict`` gives the
+        posterior mean as it is.
+
+    Attributes
+    ----------
+    prior_ : dict of str to ndarray
+        Mean and covariance: a mixture of one component.
+    n_pixels_ : int
+        Pixels of an image.
+    image_range_ : tuple of (float, float)
+        Smallest and largest value in ``fit``.
+    adapted_ : bool
+        Whether it is the answer of ``adapt``.
+    frozen_params_ : dict
+        Parameters as they were at ``fit``, with what ``adapt`` was given.
+    n_features_in_ : int
+        Measurements of an image.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns of X in ``fit``; only where every pixel is measured.
+
+    See Also
+    --------
+    MixturePriorReconstructor : A mixture of Gaussians; nearly always better.
+
+    Notes
+    -----
+    The covariance is shrunk towards the variances of the pixels by the estimate of Schaefer and
+    Strimmer [1]_, which is nothing for many images.
+
+    References
+    ----------
+    .. [1] J. Schaefer and K. Strimmer (2005). A shrinkage approach to large-scale covariance matrix
+       estimation and implications for functional genomics. Statistical Applications in Genetics and
+       Molecular Biology, 4(1).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skmeta import GaussianPriorReconstructor
+    >>> from skmeta.operators import GaussianMeasurements
+    >>> X = load_digits().data / 16
+    >>> model = GaussianPriorReconstructor().fit(X[:1500])
+    >>> A = GaussianMeasurements(32, 64, random_state=0)
+    >>> new = model.adapt(operator=A, noise_std=0.01)
+    >>> images, std = new.predict((A @ X[1500:].T).T, return_std=True)
+    >>> images.shape, std.shape
+    ((297, 64), (297, 64))
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list]] = RECONSTRUCTOR
+
+    def __init__(self, *, operator: Any = None, noise_std: Any = 0.1, clip: bool = True) -> None:
+        self.operator = operator
+        self.noise_std = noise_std
+        self.clip = clip
+
+    def _fit_prior(self, X: np.ndarray) -> Prior:
+        return fit_gaussian(X)
