@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
+from sklearn.utils._param_validation import Interval
 
 from skmeta.generative._posterior import Posterior
 from skmeta.generative._prior import Prior, fit_gaussian
@@ -15,6 +17,11 @@ from skmeta.operators._measurement import Measurement
 MOST_PIXELS = 8192
 # Fourth powers are taken of pixels.
 LARGEST_PIXEL = 1e60
+
+CLOSED_FORM: dict[str, list] = {
+    **RECONSTRUCTOR,
+    "n_projection_steps": [Interval(Integral, 0, None, closed="left")],
+}
 
 
 class PriorReconstructor(ImageReconstructor):
@@ -57,7 +64,9 @@ class PriorReconstructor(ImageReconstructor):
             )
 
     def _reconstruct(self, Y: np.ndarray, return_std: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        images, variance = self._posterior(Y, return_std)
+        frozen = self.frozen_params_
+        bounds = self.image_range_ if frozen["clip"] else None
+        images, variance = self._posterior(Y, return_std, bounds, frozen["n_projection_steps"])
         return images, None if variance is None else np.sqrt(variance)
 
     def _draw_images(self, n_images: int, rng: np.random.Generator) -> np.ndarray:
@@ -80,9 +89,13 @@ class GaussianPriorReconstructor(PriorReconstructor):
     noise_std : float or array-like of shape (n_measurements,), default=0.1
         Standard deviation of the noise of a measurement, in its units.
     clip : bool, default=True
-        Whether reconstructions are cut off at the smallest and the largest value in ``fit``, which
-        never makes them worse where images lie in between. Without it ``predict`` gives the
-        posterior mean as it is.
+        Whether reconstructions are kept between the smallest and the largest value in ``fit``.
+        Without it ``predict`` gives the posterior mean as it is.
+    n_projection_steps : int, default=20
+        With ``clip``: how many steps push the mean into the range, to the most likely
+        image there. A pixel that is held back takes those along that vary with it; where
+        measurements are many, that is worth much. 0 cuts pixels off one by one. Standard deviations
+        are those without a range, and too large rather than too small.
 
     Attributes
     ----------
@@ -130,12 +143,20 @@ class GaussianPriorReconstructor(PriorReconstructor):
     ((297, 64), (297, 64))
     """
 
-    _parameter_constraints: ClassVar[dict[str, list]] = RECONSTRUCTOR
+    _parameter_constraints: ClassVar[dict[str, list]] = CLOSED_FORM
 
-    def __init__(self, *, operator: Any = None, noise_std: Any = 0.1, clip: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        operator: Any = None,
+        noise_std: Any = 0.1,
+        clip: bool = True,
+        n_projection_steps: int = 20,
+    ) -> None:
         self.operator = operator
         self.noise_std = noise_std
         self.clip = clip
+        self.n_projection_steps = n_projection_steps
 
     def _fit_prior(self, X: np.ndarray) -> Prior:
         return fit_gaussian(X)

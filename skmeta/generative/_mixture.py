@@ -9,9 +9,8 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skmeta.base._constraints import POSITIVE_INT
-from skmeta.generative._gaussian import PriorReconstructor
+from skmeta.generative._gaussian import CLOSED_FORM, PriorReconstructor
 from skmeta.generative._prior import Prior, fit_mixture
-from skmeta.generative._reconstructor import RECONSTRUCTOR
 
 # What "auto" asks of a component, and where it stops.
 IMAGES_A_COMPONENT = 225
@@ -43,9 +42,13 @@ class MixturePriorReconstructor(PriorReconstructor):
     shrinkage : float, default=100.0
         How many images the covariance that all components share counts for in each.
     clip : bool, default=True
-        Whether reconstructions are cut off at the smallest and the largest value in ``fit``, which
-        never makes them worse where images lie in between. Without it ``predict`` gives the
-        posterior mean as it is.
+        Whether reconstructions are kept between the smallest and the largest value in ``fit``.
+        Without it ``predict`` gives the posterior mean as it is.
+    n_projection_steps : int, default=20
+        With ``clip``: how many steps push the mean of every component into the range, to the most
+        likely image there. A pixel that is held back takes those along that vary with it; where
+        measurements are many, that is worth much. 0 cuts pixels off one by one. Standard deviations
+        are those without a range, and too large rather than too small.
     max_iter : int, default=5
         Most iterations of expectation-maximisation, after k-means.
     random_state : int, RandomState instance or None, default=None
@@ -104,7 +107,7 @@ class MixturePriorReconstructor(PriorReconstructor):
     """
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
-        **RECONSTRUCTOR,
+        **CLOSED_FORM,
         "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "n_factors": POSITIVE_INT,
         "shrinkage": [Interval(Real, 0, None, closed="neither")],
@@ -121,6 +124,7 @@ class MixturePriorReconstructor(PriorReconstructor):
         n_factors: int = 100,
         shrinkage: float = 100.0,
         clip: bool = True,
+        n_projection_steps: int = 20,
         max_iter: int = 5,
         random_state: Any = None,
     ) -> None:
@@ -130,6 +134,7 @@ class MixturePriorReconstructor(PriorReconstructor):
         self.n_factors = n_factors
         self.shrinkage = shrinkage
         self.clip = clip
+        self.n_projection_steps = n_projection_steps
         self.max_iter = max_iter
         self.random_state = random_state
 

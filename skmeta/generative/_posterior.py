@@ -8,6 +8,7 @@ import numpy as np
 from scipy.linalg import cholesky, qr, solve_triangular
 
 from skmeta.generative._prior import Prior, softmax_rows
+from skmeta.generative._projection import project
 from skmeta.operators._measurement import Measurement
 
 # Numbers that factors may take to be kept from one call to the next.
@@ -16,6 +17,8 @@ KEPT = 2**25
 BATCH = 2**22
 # Components with a smaller share in an image have no say.
 NEGLIGIBLE = 1e-12
+# Those with a smaller share are cut off where others are pushed into the range.
+MINOR = 0.1
 # Noise is taken to be at least this, relative to the spread of the measurements.
 LEAST_NOISE = 1e-6
 
@@ -46,35 +49,34 @@ class Posterior:
         self._whitened: tuple[np.ndarray, np.ndarray, np.ndarray | None] | None = None
 
     def __call__(
-        self, Y: np.ndarray, with_variance: bool = False
+        self,
+        Y: np.ndarray,
+        with_variance: bool = False,
+        bounds: tuple[float, float] | None = None,
+        n_steps: int = 0,
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return posterior means and, if asked, variances: (n_images, n_pixels)."""
+        """Return posterior means and, if asked, variances: (n_images, n_pixels).
+
+        With ``bounds`` the mean of each component is pushed into them, in so many steps, before
+        means are averaged. Variances are those without bounds.
+        """
         A, scale, rotation = self._operator()
         Y = Y / scale
         if rotation is not None:
             Y = Y @ rotation
-        prior, K = self.prior, len(self.prior.weights)
-        shares = np.ones((len(Y), 1))
-        if K > 1:
-            scores = np.empty((len(Y), K))
-            for k in range(K):
-                factor, _ = self._factors(k)
-                normaliser = np.log(prior.weights[k]) - np.log(np.diag(factor)).sum()
-                for rows in _batches(np.arange(len(Y)), max(A.shape)):
-                    solved = _solve(factor, Y[rows] - A @ prior.means[k])
-                    scores[rows, k] = normaliser - np.square(solved).sum(axis=0) / 2
-            shares = softmax_rows(scores)
-        n_pixels = prior.means.shape[1]
-        mean, seen = np.zeros((len(Y), n_pixels)), np.zeros((len(Y), 1))
+        shares, means = self._shares(Y), self.prior.means
+        mean, seen = np.zeros((len(Y), means.shape[1])), np.zeros((len(Y), 1))
         variance = np.zeros_like(mean) if with_variance else None
-        for k in range(K):
+        pushed = np.zeros_like(mean) if bounds is not None else None
+        for k in range(len(means)):
             active = np.flatnonzero(~(shares[:, k] <= NEGLIGIBLE))  # NaN must come out as NaN
             if not len(active):
                 continue
             factor, gain = self._factors(k)
+            covariance = None
             for rows in _batches(active, max(A.shape)):
-                solved = _solve(factor, Y[rows] - A @ prior.means[k])
-                own = prior.means[k] + _solve(factor, solved.T, "T").T @ gain
+                solved = _solve(factor, Y[rows] - A @ means[k])
+                own = means[k] + _solve(factor, solved.T, "T").T @ gain
                 # Means and variances are merged one component after another: no difference of
                 # large squares is ever taken.
                 share, before = shares[rows, k, None], seen[rows]
@@ -85,7 +87,28 @@ class Posterior:
                     variance[rows] += part * (spread - variance[rows])
                 mean[rows] += part * step
                 seen[rows] += share
-        return mean, variance
+                if bounds is not None and pushed is not None:
+                    inside, major = own.clip(*bounds), share[:, 0] > MINOR
+                    if n_steps and (inside[major] != own[major]).any():
+                        if covariance is None:
+                            covariance = self._covariance(k, factor, gain)
+                        inside[major] = project(own[major], covariance, bounds, n_steps)
+                    pushed[rows] += share * inside
+        return mean if pushed is None else pushed, variance
+
+    def _shares(self, Y: np.ndarray) -> np.ndarray:
+        """How much the measurements, whitened, speak for each component: (n_images, K)."""
+        A, prior, K = self._operator()[0], self.prior, len(self.prior.weights)
+        if K == 1:
+            return np.ones((len(Y), 1))
+        scores = np.empty((len(Y), K))
+        for k in range(K):
+            factor, _ = self._factors(k)
+            normaliser = np.log(prior.weights[k]) - np.log(np.diag(factor)).sum()
+            for rows in _batches(np.arange(len(Y)), max(A.shape)):
+                solved = _solve(factor, Y[rows] - A @ prior.means[k])
+                scores[rows, k] = normaliser - np.square(solved).sum(axis=0) / 2
+        return softmax_rows(scores)
 
     def _operator(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Matrix, scale and rotation that make the noise of the measurements standard normal."""
@@ -118,6 +141,10 @@ class Posterior:
         if len(self.prior.weights) * (factor.size + gain.size) <= KEPT:
             self._kept[k] = factor, gain
         return factor, gain
+
+    def _covariance(self, k: int, factor: np.ndarray, gain: np.ndarray) -> np.ndarray:
+        explained = solve_triangular(factor, gain, lower=True)
+        return self.prior.times(k, np.eye(gain.shape[1])) - explained.T @ explained
 
     def _variance(self, k: int, factor: np.ndarray, gain: np.ndarray) -> np.ndarray:
         if k not in self._variances:
