@@ -14,6 +14,7 @@ from sklearn.utils.validation import validate_data
 
 from skmeta.base._estimator import MetaEstimator
 from skmeta.base._rows import (
+    AS_NUMBERS,
     TOO_FAR,
     TaskBatch,
     refuse_odd_targets,
@@ -46,7 +47,7 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
     def _check_rows(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
         fewest = 2 if reset else 1
         refuse_odd_targets(y)
-        X, y = validate_data(self, X, y, reset=reset, dtype=np.float64, ensure_min_samples=fewest)
+        X, y = validate_data(self, X, y, reset=reset, **AS_NUMBERS, ensure_min_samples=fewest)
         if y.dtype == object and len({isinstance(label, str) for label in y}) > 1:
             raise ValueError("y mixes strings and other labels. Convert all labels to one type.")
         with warnings.catch_warnings():

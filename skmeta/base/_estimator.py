@@ -29,6 +29,7 @@ from skmeta.base._groups import NO_GROUPS, task_numbers
 from skmeta.base._html import Html
 from skmeta.base._pickling import Pickling
 from skmeta.base._rows import (
+    AS_NUMBERS,
     TOO_FAR,
     TaskBatch,
     as_tensor,
@@ -344,7 +345,7 @@ class MetaEstimator(EpisodeSampling, CallbackSupportMixin, Html, Pickling, ABC):
     def _outputs(self, X: Any, verb: str = "predict") -> np.ndarray:
         """What a verb of the learner says of rows to predict: (n_rows, n_outputs)."""
         check_is_fitted(self)
-        X = self._scaled(validate_data(self, X, reset=False, dtype=np.float64))
+        X = self._scaled(validate_data(self, X, reset=False, **AS_NUMBERS))
         if self._query_tasks is None:
             outputs = self._predict_one(self.state_, X, verb)
         else:

@@ -11,7 +11,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 
 from skmeta.base._estimator import MetaEstimator
-from skmeta.base._rows import TOO_FAR, refuse_odd_targets
+from skmeta.base._rows import AS_NUMBERS, TOO_FAR, refuse_odd_targets
 from skmeta.core.learner import Learner
 from skmeta.core.numerics import location_and_scale
 from skmeta.core.sampling import Sampler
@@ -28,12 +28,12 @@ class MetaRegressor(RegressorMixin, MetaEstimator):
             X,
             y,
             reset=reset,
-            dtype=np.float64,
+            **AS_NUMBERS,
             y_numeric=True,
             multi_output=True,
             ensure_min_samples=2 if reset else 1,
         )
-        y = np.asarray(y, dtype=np.float64)
+        y = np.asarray(y, **AS_NUMBERS)
         if not reset and y.shape[1:] != self._target_shape:
             wanted = "one-dimensional" if not self._target_shape else f"(n, {self.n_outputs_})"
             raise ValueError(f"y was {wanted} in fit, and has the shape {y.shape} now.")

@@ -15,6 +15,9 @@ from torch import Tensor
 
 from skmeta.core.tasks import TaskRows
 
+# Data frames come column by column; sums along the other way would differ in their last bit.
+AS_NUMBERS: dict[str, Any] = {"dtype": np.float64, "order": "C"}
+
 _GLOBAL_GENERATOR = threading.RLock()
 
 TOO_FAR = (
