@@ -14,9 +14,9 @@ from sklearn.utils._metadata_requests import SIMPLE_METHODS
 from sklearn.utils._param_validation import validate_parameter_constraints
 
 from skmeta._version import __version__
+from skmeta.base._adaptive import Adaptive
 from skmeta.base._constraints import check_layer_sizes
 from skmeta.base._container import Unpacker, from_bytes
-from skmeta.base._estimator import MetaEstimator
 from skmeta.base._rows import TOO_FAR, seeded_torch
 from skmeta.base._saved_trees import boosting_from_plain
 from skmeta.base._saving import FORMAT, public_estimators, refuse_odd_name
@@ -38,7 +38,7 @@ def load(
         The ``module`` of the estimator, where it had one of the user's own. Weights are taken from
         the file.
     operator : object, default=None
-        The ``operator`` of the estimator, where it had one.
+        The ``operator`` of the estimator, where it had one that is not an array.
     **parameters : dict
         Other parameters that a file cannot hold, by name: a callable ``optimizer``, a generator as
         ``random_state``.
@@ -184,7 +184,7 @@ class _Reading:
         return found
 
 
-def _build(cls: type[MetaEstimator], state: dict[str, Any], own_module: bool, most: int) -> Any:
+def _build(cls: Any, state: dict[str, Any], own_module: bool, most: int) -> Any:
     """Make an estimator of its state, once the state is known to fit."""
     if state.get("_query_tasks") is not None:
         raise ValueError("it is adapted to a batch of tasks")
@@ -195,17 +195,25 @@ def _build(cls: type[MetaEstimator], state: dict[str, Any], own_module: bool, mo
             raise ValueError(f"its estimator is for {columns!r} columns")
     if "learner_" in state:
         _check_learner_state(cls, state, own_module)
+    elif issubclass(cls, Adaptive) and "frozen_params_" in state:
+        _checked_parameters(cls, state)
     estimator.__setstate__({**state, "_skmeta_version": __version__})
     if estimator.__sklearn_is_fitted__() and not own_module:
         _try_out(estimator)
     return estimator
 
 
-def _check_learner_state(cls: type[MetaEstimator], state: dict[str, Any], own_module: bool) -> None:
-    """Refuse arrays that are not those of the learner that the parameters ask for."""
-    frozen, stored = state["frozen_params_"], state["learner_"]
+def _checked_parameters(cls: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of the last fit, which no fit will check again."""
+    frozen = state["frozen_params_"]
     constraints = {n: c for n, c in cls._parameter_constraints.items() if n in frozen}
     validate_parameter_constraints(constraints, frozen, caller_name=cls.__name__)
+    return frozen
+
+
+def _check_learner_state(cls: Any, state: dict[str, Any], own_module: bool) -> None:
+    """Refuse arrays that are not those of the learner that the parameters ask for."""
+    frozen, stored = _checked_parameters(cls, state), state["learner_"]
     check_layer_sizes(frozen.get("hidden_layer_sizes", ()))
     if set(stored) != {"arrays", "prior"}:
         raise ValueError("the parts of its learner are not those that there should be")

@@ -10,6 +10,7 @@ from typing import Any
 from sklearn.utils._metadata_requests import SIMPLE_METHODS, MetadataRequest
 
 from skmeta._version import __version__
+from skmeta.base._adaptive import Adaptive
 from skmeta.base._container import NotPlainError, Packer, replace_file, to_bytes
 from skmeta.base._estimator import MetaEstimator
 from skmeta.base._saved_trees import boosting_to_plain, is_boosting
@@ -20,7 +21,7 @@ ATTRIBUTE = re.compile(r"[A-Za-z]\w*_|_[A-Za-z]\w*")
 INSTEAD = "pickle (load only files that you trust) or skops.io.dump"
 
 
-def save(estimator: MetaEstimator, path: str | os.PathLike) -> None:
+def save(estimator: MetaEstimator | Adaptive, path: str | os.PathLike) -> None:
     """Save an estimator, fitted, adapted or neither, to one file without pickle.
 
     The file is safetensors: all arrays, with everything else as a JSON text in its header. It holds
@@ -56,7 +57,8 @@ def save(estimator: MetaEstimator, path: str | os.PathLike) -> None:
     Notes
     -----
     What JSON cannot hold is left out and has to be handed back to :func:`load`: a ``module`` other
-    than a name, a callable ``optimizer``, a generator as ``random_state``.
+    than a name, an ``operator`` other than an array, a callable ``optimizer``, a generator as
+    ``random_state``.
 
     Examples
     --------
@@ -102,7 +104,7 @@ def save(estimator: MetaEstimator, path: str | os.PathLike) -> None:
     replace_file(os.fspath(path), data)
 
 
-def public_estimators() -> dict[str, type[MetaEstimator]]:
+def public_estimators() -> dict[str, Any]:
     """All that may be saved and loaded, by name: the public estimators."""
     import skmeta  # it imports this module
 
@@ -110,7 +112,9 @@ def public_estimators() -> dict[str, type[MetaEstimator]]:
     return {
         name: item
         for name, item in found.items()
-        if isinstance(item, type) and issubclass(item, MetaEstimator) and item is not MetaEstimator
+        if isinstance(item, type)
+        and issubclass(item, MetaEstimator | Adaptive)
+        and item is not MetaEstimator
     }
 
 
@@ -133,7 +137,7 @@ class _Writing:
     def _other(self, value: Any, where: str) -> Any:
         if isinstance(value, os.PathLike):
             return os.fspath(value)  # the folder of checkpoint=, which takes either
-        if isinstance(value, MetaEstimator):
+        if isinstance(value, MetaEstimator | Adaptive):
             return {"estimator": self.add(value, where)}
         if is_boosting(value):
             if id(value) not in self._known:
@@ -143,7 +147,7 @@ class _Writing:
             return {"boosting": self._known[id(value)][0]}
         raise NotPlainError(f"{where} is a {type(value).__name__}")
 
-    def add(self, estimator: MetaEstimator, where: str) -> int:
+    def add(self, estimator: Any, where: str) -> int:
         """Return the place of an estimator; what is shared is written once."""
         if id(estimator) in self._known:
             return self._known[id(estimator)][0]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -100,22 +100,17 @@ class ImageReconstructor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Adap
         self.n_pixels_ = X.shape[1]
         self.image_range_ = float(X.min()), float(X.max())
         self.frozen_params_ = {**self.get_params(deep=False)}
-        if draws_operators(self.operator):
-            self.frozen_params_["operator"] = self.operator(np.random.default_rng(self._seed()))
         self.adapted_ = False
         self._measure_with()
         self._fit_images(X, groups)
         self._derive()
         return self
 
-    def _seed(self) -> int:
-        """Return a number for numpy's generators: ``random_state``, where there is one."""
-        state = self.get_params(deep=False).get("random_state", 0)
-        return int(check_random_state(state).randint(2**31 - 1))
-
     def _measure_with(self) -> None:
         """Take the frozen operator and noise for what measures from now on."""
         operator = self.frozen_params_["operator"]
+        if draws_operators(operator):
+            operator = operator(np.random.default_rng(0))
         measurement = as_measurement(operator, self.n_pixels_)
         self._check_measurement(measurement)
         check_noise(self.frozen_params_["noise_std"], measurement.n_measurements)
