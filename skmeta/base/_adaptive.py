@@ -5,12 +5,11 @@ from __future__ import annotations
 import warnings
 from typing import Any, ClassVar
 
-from sklearn.base import BaseEstimator
-
 from skmeta._version import __version__
+from skmeta.base._html import Html
 
 
-class Adaptive(BaseEstimator):
+class Adaptive(Html):
     """What :func:`skmeta.save` needs of an estimator that is no meta-estimator.
 
     Its fitted attributes are numpy arrays and plain values. What can be made of them is named in

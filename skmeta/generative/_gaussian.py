@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
+from skmeta.generative._patches import (
+    PatchPosterior,
+    check_shapes,
+    draw_patches,
+    with_brightness,
+)
 from skmeta.generative._posterior import Posterior
 from skmeta.generative._prior import Prior, fit_gaussian
 from skmeta.generative._reconstructor import RECONSTRUCTOR, ImageReconstructor
@@ -21,6 +27,8 @@ LARGEST_PIXEL = 1e60
 CLOSED_FORM: dict[str, list] = {
     **RECONSTRUCTOR,
     "n_projection_steps": [Interval(Integral, 0, None, closed="left")],
+    "image_shape": [None, tuple, list],
+    "patch_shape": [None, tuple, list],
 }
 
 
@@ -29,32 +37,53 @@ class PriorReconstructor(ImageReconstructor):
 
     _derived: ClassVar[tuple[str, ...]] = ("_measurement", "_posterior")
 
+    image_shape: tuple[int, int] | None
+    patch_shape: tuple[int, int] | None
     prior_: dict[str, np.ndarray]
-    _posterior: Posterior
+    _posterior: Posterior | PatchPosterior
 
     def _fit_prior(self, X: np.ndarray) -> Prior:
         raise NotImplementedError
 
     def _fit_images(self, X: np.ndarray, groups: Any) -> None:
-        if X.shape[1] > MOST_PIXELS:
+        size = X.shape[1]
+        if self.patch_shape is not None:
+            check_shapes(self.image_shape, self.patch_shape, size)
+            size = self.patch_shape[0] * self.patch_shape[1]
+        if size > MOST_PIXELS:
             raise ValueError(
-                f"Images of {X.shape[1]} pixels are too large for one covariance of all pixels: "
-                f"at most {MOST_PIXELS}. Cut them into parts."
+                f"{size} pixels are too many for one covariance of all of them: at most "
+                f"{MOST_PIXELS}. Give image_shape and a small patch_shape, (8, 8) say."
             )
         if np.abs(X).max() > LARGEST_PIXEL:
             raise ValueError(
                 f"X holds values beyond {LARGEST_PIXEL:g}, whose variances cannot be compared. "
                 "Check its units."
             )
-        self.prior_ = self._fit_prior(X).arrays()
+        if self.patch_shape is None:
+            self.prior_ = self._fit_prior(X).arrays()
+            return
+        patches = draw_patches(X, cast(tuple, self.image_shape), self.patch_shape)
+        levels = patches.mean(axis=1)
+        prior = self._fit_prior(patches - levels[:, None])
+        self.prior_ = with_brightness(prior, levels).arrays()
 
     def _derive(self) -> None:
         super()._derive()
         prior = Prior(**self.prior_)
         prior.check()
-        if prior.means.shape[1] != self.n_pixels_:
+        noise_std, size = self.frozen_params_["noise_std"], self.n_pixels_
+        image_shape, patch_shape = (self.frozen_params_[f"{n}_shape"] for n in ("image", "patch"))
+        if patch_shape is None:
+            self._posterior = Posterior(prior, self._measurement, noise_std)
+        else:
+            check_shapes(image_shape, patch_shape, size)
+            size = patch_shape[0] * patch_shape[1]
+            self._posterior = PatchPosterior(
+                prior, self._measurement, noise_std, image_shape, patch_shape
+            )
+        if prior.means.shape[1] != size:
             raise ValueError("its prior is not one of its images")
-        self._posterior = Posterior(prior, self._measurement, self.frozen_params_["noise_std"])
 
     def _check_measurement(self, measurement: Measurement) -> None:
         if not measurement.linear:
@@ -70,6 +99,11 @@ class PriorReconstructor(ImageReconstructor):
         return images, None if variance is None else np.sqrt(variance)
 
     def _draw_images(self, n_images: int, rng: np.random.Generator) -> np.ndarray:
+        if isinstance(self._posterior, PatchPosterior):
+            raise ValueError(
+                "An unknown operator is estimated for whole images only, and this estimator was "
+                "fitted with patch_shape. Fit without it, or hand over the operator."
+            )
         return self._posterior.prior.draw(n_images, rng)
 
 
@@ -92,10 +126,15 @@ class GaussianPriorReconstructor(PriorReconstructor):
         Whether reconstructions are kept between the smallest and the largest value in ``fit``.
         Without it ``predict`` gives the posterior mean as it is.
     n_projection_steps : int, default=20
-        With ``clip``: how many steps push the mean into the range, to the most likely
-        image there. A pixel that is held back takes those along that vary with it; where
-        measurements are many, that is worth much. 0 cuts pixels off one by one. Standard deviations
-        are those without a range, and too large rather than too small.
+        With ``clip``: how many steps push the mean into the range, to the most likely image
+        there. A pixel that is held back takes those along that vary with it; where measurements are
+        many, that is worth much. 0 cuts pixels off one by one. Standard deviations are those
+        without a range, and too large rather than too small.
+    image_shape : tuple of (int, int) or None, default=None
+        Height and width of the images; needed with ``patch_shape`` only.
+    patch_shape : tuple of (int, int) or None, default=None
+        For large images: height and width of the patches that the prior describes, (8, 8) say,
+        instead of whole images. See Notes.
 
     Attributes
     ----------
@@ -123,11 +162,20 @@ class GaussianPriorReconstructor(PriorReconstructor):
     The covariance is shrunk towards the variances of the pixels by the estimate of Schaefer and
     Strimmer [1]_, which is nothing for many images.
 
+    With ``patch_shape`` the prior is one of patches, from up to 20,000 random places; each also has
+    a brightness of its own. Where every pixel is measured, overlapping patches are reconstructed
+    one by one and averaged, with standard deviations that are those of the patches. For other
+    operators the image is found by expected patch log-likelihood [2]_, which alternates between the
+    patches and the measurements, by products with the operator alone; there are no standard
+    deviations then, and no calibration.
+
     References
     ----------
     .. [1] J. Schaefer and K. Strimmer (2005). A shrinkage approach to large-scale covariance matrix
        estimation and implications for functional genomics. Statistical Applications in Genetics and
        Molecular Biology, 4(1).
+    .. [2] D. Zoran and Y. Weiss (2011). From learning models of natural image patches to whole
+       image restoration. IEEE International Conference on Computer Vision, 479-486.
 
     Examples
     --------
@@ -152,11 +200,15 @@ class GaussianPriorReconstructor(PriorReconstructor):
         noise_std: Any = 0.1,
         clip: bool = True,
         n_projection_steps: int = 20,
+        image_shape: tuple[int, int] | None = None,
+        patch_shape: tuple[int, int] | None = None,
     ) -> None:
         self.operator = operator
         self.noise_std = noise_std
         self.clip = clip
         self.n_projection_steps = n_projection_steps
+        self.image_shape = image_shape
+        self.patch_shape = patch_shape
 
     def _fit_prior(self, X: np.ndarray) -> Prior:
         return fit_gaussian(X)

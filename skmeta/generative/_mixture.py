@@ -49,6 +49,11 @@ class MixturePriorReconstructor(PriorReconstructor):
         likely image there. A pixel that is held back takes those along that vary with it; where
         measurements are many, that is worth much. 0 cuts pixels off one by one. Standard deviations
         are those without a range, and too large rather than too small.
+    image_shape : tuple of (int, int) or None, default=None
+        Height and width of the images; needed with ``patch_shape`` only.
+    patch_shape : tuple of (int, int) or None, default=None
+        For large images: height and width of the patches that the prior describes, (8, 8) say,
+        instead of whole images. See Notes.
     max_iter : int, default=5
         Most iterations of expectation-maximisation, after k-means.
     random_state : int, RandomState instance or None, default=None
@@ -86,11 +91,20 @@ class MixturePriorReconstructor(PriorReconstructor):
     principal components [1]_, where k-means and expectation-maximisation take seconds; covariances
     are then taken from all pixels.
 
+    With ``patch_shape`` the prior is one of patches, from up to 20,000 random places; each also has
+    a brightness of its own. Where every pixel is measured, overlapping patches are reconstructed
+    one by one and averaged, with standard deviations that are those of the patches. For other
+    operators the image is found by expected patch log-likelihood [2]_, which alternates between the
+    patches and the measurements, by products with the operator alone; there are no standard
+    deviations then, and no calibration.
+
     References
     ----------
     .. [1] G. Yu, G. Sapiro and S. Mallat (2012). Solving inverse problems with piecewise linear
        estimators: from Gaussian mixture models to structured sparsity. IEEE Transactions on Image
        Processing, 21(5), 2481-2499.
+    .. [2] D. Zoran and Y. Weiss (2011). From learning models of natural image patches to whole
+       image restoration. IEEE International Conference on Computer Vision, 479-486.
 
     Examples
     --------
@@ -125,6 +139,8 @@ class MixturePriorReconstructor(PriorReconstructor):
         shrinkage: float = 100.0,
         clip: bool = True,
         n_projection_steps: int = 20,
+        image_shape: tuple[int, int] | None = None,
+        patch_shape: tuple[int, int] | None = None,
         max_iter: int = 5,
         random_state: Any = None,
     ) -> None:
@@ -135,6 +151,8 @@ class MixturePriorReconstructor(PriorReconstructor):
         self.shrinkage = shrinkage
         self.clip = clip
         self.n_projection_steps = n_projection_steps
+        self.image_shape = image_shape
+        self.patch_shape = patch_shape
         self.max_iter = max_iter
         self.random_state = random_state
 
