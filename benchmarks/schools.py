@@ -2,7 +2,7 @@
 
 The Exam table of 65 schools in inner London. The label is whether normexam is above its median over
 the pupils of the training schools, so nothing of a new school decides it. A quarter of the schools
-is held out, 10 times; a new school shows k of its pupils, five draws, and the rest are told. All
+is held out, five times; a new school shows k of its pupils, five draws, and the rest are told. All
 columns are standardised on the training schools.
 
 Figures are means over a split's schools and draws, then over splits; a school of fewer than k + 2
@@ -27,7 +27,7 @@ from _class_methods import BASELINES, OWN, RIVAL
 from _classes import run_on_split, study
 from _tables import Split, load
 
-SHOTS, N_DRAWS, N_SPLITS = (5, 10, 20, 40), 5, 10
+SHOTS, N_DRAWS, N_SPLITS = (5, 10, 20, 40), 5, 5
 
 
 def run_unit(name, seed, method, *, shots=SHOTS, n_draws=N_DRAWS):
