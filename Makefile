@@ -44,6 +44,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/metasvc.py
 	$(BIN)/python benchmarks/svm_head.py
 	$(BIN)/python benchmarks/omniglot.py
+	$(BIN)/python benchmarks/reconstruction.py
 
 $(DOCS_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"

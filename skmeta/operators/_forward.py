@@ -27,11 +27,6 @@ class ForwardModel:
     n_features : int
         Pixels that it takes.
 
-    Attributes
-    ----------
-    shape : tuple of (int, int)
-        (n_measurements, n_features), as of a matrix.
-
     Examples
     --------
     >>> import numpy as np, torch
