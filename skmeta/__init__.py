@@ -13,6 +13,8 @@ from skmeta.closed_form._hierarchical_logistic import HierarchicalLogisticRegres
 from skmeta.closed_form._hierarchical_ridge import HierarchicalRidge
 from skmeta.closed_form._metasvc import MetaSVC
 from skmeta.closed_form._ridge_head import RidgeHeadClassifier, RidgeHeadRegressor
+from skmeta.generative._gan import GANSampler
+from skmeta.generative._gan_reconstructor import GANReconstructor
 from skmeta.generative._gaussian import GaussianPriorReconstructor
 from skmeta.generative._mixture import MixturePriorReconstructor
 from skmeta.metric._protonet import ProtoNetClassifier
@@ -23,6 +25,8 @@ __all__ = [
     "ALPaCARegressor",
     "AutoMetaClassifier",
     "AutoMetaRegressor",
+    "GANReconstructor",
+    "GANSampler",
     "GaussianPriorReconstructor",
     "HierarchicalGPClassifier",
     "HierarchicalGPRegressor",

@@ -15,3 +15,7 @@ class SkippedTaskWarning(UserWarning):
 
 class TrainingDivergedError(ValueError):
     """The loss became NaN or infinite during ``fit``; the text names the step and the cure."""
+
+
+class ModeCollapseWarning(UserWarning):
+    """A generator leaves out whole kinds of the rows that it was trained on."""

@@ -29,6 +29,8 @@ class Adaptive(Html):
 
     def __getstate__(self) -> dict[str, Any]:
         state = {k: v for k, v in super().__getstate__().items() if k not in self._derived}
+        if "callbacks" in state and self.__sklearn_is_fitted__():
+            state["callbacks"] = None  # a used callback may hold the optimiser, or the whole net
         return {**state, "_skmeta_version": __version__}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -243,7 +243,10 @@ def _check_learner_state(cls: Any, state: dict[str, Any], own_module: bool) -> N
 
 
 def _try_out(estimator: Any) -> None:
-    """Predict one row: parts that do not fit fail now, and not when it matters."""
+    """Predict (or draw) one row: parts that do not fit fail now, and not when it matters."""
+    if not hasattr(estimator, "predict"):
+        estimator.sample(random_state=0)
+        return
     n_features = estimator.n_features_in_
     row = vars(estimator).get("x_mean_", np.zeros(0))[:n_features]
     row = row if len(row) == n_features else np.zeros(n_features)

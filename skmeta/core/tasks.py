@@ -149,3 +149,15 @@ def ranges(starts: Tensor, sizes: Tensor) -> Tensor:
     total = int(ends[-1]) if len(ends) else 0
     shift = torch.repeat_interleave(starts - (ends - sizes), sizes, output_size=total)
     return torch.arange(total) + shift
+
+
+@dataclass(frozen=True)
+class RealRows:
+    """Real rows of T tasks, (T, n, n_features)."""
+
+    x: Tensor
+
+    @property
+    def n_tasks(self) -> int:
+        """How many tasks there are."""
+        return len(self.x)

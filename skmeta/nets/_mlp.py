@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 from torch import nn
 
-ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU, "gelu": nn.GELU}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": partial(nn.LeakyReLU, 0.2),
+    "tanh": nn.Tanh,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+}
 
 
 def mlp(sizes: Sequence[int], activation: str = "relu") -> nn.Sequential:
@@ -17,7 +24,7 @@ def mlp(sizes: Sequence[int], activation: str = "relu") -> nn.Sequential:
     ----------
     sizes : sequence of int
         Number of inputs, of units in every hidden layer, of outputs.
-    activation : {"relu", "tanh", "silu", "gelu"}, default="relu"
+    activation : {"relu", "leaky_relu", "tanh", "silu", "gelu"}, default="relu"
         Activation between layers.
 
     Examples

@@ -1,0 +1,450 @@
+"""GANReconstructor: a generator, learned steps in its code, and what lies beyond its range."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from torch import Tensor, nn
+
+from skmeta.base._constraints import LARGEST, POSITIVE_INT, check_layer_sizes
+from skmeta.base._module import build_module
+from skmeta.generative._beyond import beyond_range
+from skmeta.generative._blend import Blend, fit_blend
+from skmeta.generative._code_search import laplace_std, levenberg_marquardt, tune_generator
+from skmeta.generative._draws import OperatorDraws
+from skmeta.generative._latent_learner import CodeInference, LatentLearner
+from skmeta.generative._modules import check_net, restore, to_arrays, train_both, usable_device
+from skmeta.generative._posterior import Posterior
+from skmeta.generative._prior import Prior
+from skmeta.generative._reconstructor import RECONSTRUCTOR, ImageReconstructor
+from skmeta.generative._residuals import Residuals, Spread
+from skmeta.nets import mlp
+
+# Gauss-Newton steps that find what lies beyond the range under a nonlinear operator.
+CORRECTION_STEPS = 3
+# Steps that push the mixture's answer into the range of the images.
+PROJECTION_STEPS = 20
+# Images set aside to weigh the two priors and the width of intervals, and operators drawn for it.
+VALIDATION_SHARE, MOST_VALIDATION, VALIDATION_DRAWS = 0.1, 300, 16
+# Numbers in a batch of derivatives.
+BATCH_NUMBERS = 2**24
+# What learns how to find codes, and its rate relative to the nets'.
+META_PARAMETERS, META_RATE = ("start", "step_sizes", "momenta", "log_beyond"), 10.0
+
+
+class GANReconstructor(ImageReconstructor):
+    """Reconstruct images from measurements, linear or not, with a generator as their prior.
+
+    ``fit`` trains a generator on clean images against a discriminator, together with the way its
+    code is found: a start and the lengths of a few steps, learned over draws of operators, so that
+    an operator never met needs these few steps only (deep compressed sensing [1]_, with steps
+    measured by the Gauss-Newton model along them). What images have beyond the generator's range
+    is reconstructed by a second, Gaussian prior, so that errors keep falling as measurements grow.
+
+    Parameters
+    ----------
+    operator : array-like, sparse matrix, LinearOperator, ForwardModel, callable or None, \
+default=None
+        What measures the images. A callable(rng) returns an operator: training draws one a batch.
+        None measures every pixel (denoising). Where it is no callable, training draws random
+        Gaussian measurements as well, so that ``adapt`` can take any other operator.
+    noise_std : float or array-like of shape (n_measurements,), default=0.1
+        Standard deviation of the noise of a measurement. Training varies it by a factor of four.
+    latent_size : int, default=64
+        Numbers in a code.
+    hidden_layer_sizes : sequence of int, default=(400, 400)
+        Units of the hidden layers of generator and discriminator.
+    generator, discriminator : Module or callable, default=None
+        Nets of your own: from codes to images in standard units, from these to a score; or a
+        callable that takes both sizes. An instance is copied.
+    n_latent_steps : int, default=5
+        Learned steps.
+    n_refine_steps : int, default=0
+        Levenberg-Marquardt steps [2]_ after them, to the most probable code.
+    n_tune_steps : int, default=0
+        Steps after these in which every image tunes a generator of its own (IAGAN [4]_): slow, and
+        only of use where measurements are many and images unlike those of ``fit``.
+    tune_lr : float, default=0.0001
+        Rate of these.
+    residual : {"mixture", "gaussian"} or None, default="mixture"
+        What reconstructs the part beyond the generator's range. "gaussian": a Gaussian fitted to
+        what the generator misses of the training images. "mixture": that, blended with the answer
+        of a Gaussian mixture on whole images, weighed by how sure that is; for linear operators,
+        others get "gaussian", by Gauss-Newton steps. None: the generator's image as it is.
+    adversarial_weight : float, default=0.01
+        What the game against the discriminator counts for, beside reconstruction.
+    penalty : float, default=10.0
+        Weight of the squared slopes of the discriminator.
+    clip : bool, default=True
+        Whether reconstructions are cut off at the smallest and the largest value in ``fit``.
+    batch_size : int, default=64
+        Images in a batch.
+    max_epochs : int, default=30
+        Epochs.
+    lr : float, default=0.001
+        Rate of Adam for both nets, falling along a cosine. The start and the step lengths learn at
+        ten times this rate.
+    callbacks : list of skorch callbacks, default=None
+        Called as the nets train.
+    checkpoint : str or path, default=None
+        A folder: a fit that was killed goes on from there, with the same data and parameters.
+    device : str, default="auto"
+        "cpu", "cuda" or any of torch's names; "auto" takes a GPU if there is one.
+    random_state : int, RandomState or None, default=None
+        Seed.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Attributes
+    ----------
+    meta_params_ : dict of str to ndarray
+        Generator, discriminator, start and step lengths.
+    prior_ : dict of str to ndarray
+        The mixture, under ``residual="mixture"``.
+    beyond_ : dict of str to ndarray
+        What images have beyond the range: ``factors`` (n_pixels, k) and ``rest`` (n_pixels,).
+    blend_ : dict of str to ndarray
+        How sure the mixture is (``level``), what the generator then counts for (``weight``) and
+        what standard deviations are multiplied by (``width``).
+    history_ : list of dict
+        One record an epoch.
+    n_iter_ : int
+        Epochs.
+    n_pixels_ : int
+        Pixels of an image.
+    image_range_ : tuple of (float, float)
+        Smallest and largest value in ``fit``.
+    adapted_ : bool
+        Whether it is the answer of ``adapt``.
+    frozen_params_ : dict
+        Parameters as they were at ``fit``, with what ``adapt`` was given.
+    n_features_in_ : int
+        Measurements of an image.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns of X in ``fit``; only where every pixel is measured.
+
+    See Also
+    --------
+    MixturePriorReconstructor : Fits in seconds and is hard to beat where operators are linear.
+    GANSampler : Draws images.
+
+    Notes
+    -----
+    Codes start at the same place for every image, and every image takes the same number of steps:
+    the answer to a measurement does not depend on the others given with it.
+
+    A tenth of the images, 300 at most, is set aside in ``fit`` to weigh the generator against the
+    mixture, and to make intervals as wide as errors are. No image is kept.
+
+    References
+    ----------
+    .. [1] Wu, Rosca and Lillicrap (2019). Deep compressed sensing. Algorithm 1.
+    .. [2] Marquardt (1963). An algorithm for least-squares estimation of nonlinear parameters.
+    .. [3] Bora, Jalal, Price and Dimakis (2017). Compressed sensing using generative models.
+    .. [4] Hussein, Tirer and Giryes (2020). Image-adaptive GAN based reconstruction.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skmeta import GANReconstructor
+    >>>     >>> X = load_digits().data / 16
+    >>> model = GANReconstructor(max_epochs=2, hidden_layer_sizes=(64,), random_state=0)
+    >>> model = model.fit(X[:1500])
+    >>> A = GaussianMeasurements(16, 64, random_state=0)
+    >>> new = model.adapt(operator=A, noise_std=0.02)
+    >>> new.predict((A @ X[1500:].T).T).shape
+    (297, 64)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **RECONSTRUCTOR,
+        "latent_size": POSITIVE_INT,
+        "hidden_layer_sizes": ["array-like"],
+        "generator": [None, HasMethods("forward"), callable],
+        "discriminator": [None, HasMethods("forward"), callable],
+        "n_latent_steps": POSITIVE_INT,
+        "n_refine_steps": [Interval(Integral, 0, None, closed="left")],
+        "n_tune_steps": [Interval(Integral, 0, None, closed="left")],
+        "tune_lr": [Interval(Real, 0, LARGEST, closed="right")],
+        "residual": [StrOptions({"mixture", "gaussian"}), None],
+        "adversarial_weight": [Interval(Real, 0, LARGEST, closed="both")],
+        "penalty": [Interval(Real, 0, LARGEST, closed="both")],
+        "batch_size": POSITIVE_INT,
+        "max_epochs": POSITIVE_INT,
+        "lr": [Interval(Real, 0, LARGEST, closed="right")],
+        "callbacks": [None, list],
+        "checkpoint": [None, str, os.PathLike],
+        "device": [str, torch.device],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+    _derived: ClassVar[tuple[str, ...]] = (
+        "_measurement",
+        "_inference",
+        "_residuals",
+        "_noise_only",
+        "_posterior",
+    )
+
+    meta_params_: dict[str, np.ndarray]
+    beyond_: dict[str, np.ndarray]
+    _inference: CodeInference
+    _residuals: Residuals
+    _noise_only: Residuals
+    _posterior: Posterior | None
+
+    def __init__(
+        self,
+        *,
+        operator: Any = None,
+        noise_std: Any = 0.1,
+        latent_size: int = 64,
+        hidden_layer_sizes: Any = (400, 400),
+        generator: nn.Module | Callable | None = None,
+        discriminator: nn.Module | Callable | None = None,
+        n_latent_steps: int = 5,
+        n_refine_steps: int = 0,
+        n_tune_steps: int = 0,
+        tune_lr: float = 0.0001,
+        residual: str | None = "mixture",
+        adversarial_weight: float = 0.01,
+        penalty: float = 10.0,
+        clip: bool = True,
+        batch_size: int = 64,
+        max_epochs: int = 30,
+        lr: float = 0.001,
+        callbacks: list | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        device: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.operator = operator
+        self.noise_std = noise_std
+        self.latent_size = latent_size
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.generator = generator
+        self.discriminator = discriminator
+        self.n_latent_steps = n_latent_steps
+        self.n_refine_steps = n_refine_steps
+        self.n_tune_steps = n_tune_steps
+        self.tune_lr = tune_lr
+        self.residual = residual
+        self.adversarial_weight = adversarial_weight
+        self.penalty = penalty
+        self.clip = clip
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.callbacks = callbacks
+        self.checkpoint = checkpoint
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # ---------------------------------------------------------------- fit
+
+    def _fit_images(self, X: np.ndarray, groups: Any) -> None:
+        from skmeta.training import RowStream  # skorch takes a second to import
+
+        check_layer_sizes(self.hidden_layer_sizes)
+        # Those set aside are never the first rows alone: data often come sorted.
+        order = np.random.default_rng(0).permutation(len(X))
+        n_aside = min(MOST_VALIDATION, int(VALIDATION_SHARE * len(X)))
+        aside, kept = X[order[:n_aside]], X[order[n_aside:]]
+        self.centre_, self.scale_ = kept.mean(axis=0), float(kept.std()) or 1.0
+
+        def make() -> LatentLearner:
+            learner = self._make_learner()
+            codes, few = torch.randn(2, int(self.latent_size)), torch.randn(2, X.shape[1])
+            check_net("generator", learner.generator.net, codes, X.shape[1])
+            check_net("discriminator", learner.discriminator, few, 1)
+            return learner
+
+        def stream(device: torch.device, generator: torch.Generator) -> RowStream:
+            x = torch.tensor(kept, dtype=torch.float32, device=device)
+            return RowStream(x, None, min(self.batch_size, len(x)), 1, generator)
+
+        rates = [(f"generator.{name}", META_RATE * self.lr) for name in META_PARAMETERS]
+        learner, self.history_, seed = train_both(
+            self, make, stream, rates, X, lr_schedule="cosine"
+        )
+        self.n_iter_ = len(self.history_)
+        self.meta_params_ = to_arrays(learner.state_dict())
+        self.frozen_params_.pop("callbacks")
+        self._inference = self._restore()
+        self.beyond_ = beyond_range(self._inference, self._batches(kept))
+        self.prior_, self.blend_ = {}, {}
+        if self.residual == "mixture":
+            # For the weights first: of images that the mixture knows, it would be too sure.
+            weighed, prior = self._fit_mixture(kept, seed), self._fit_mixture(X, seed)
+            self.prior_ = weighed
+            self.blend_ = fit_blend(self._answers(aside, seed))
+            self.prior_ = prior
+        else:
+            self.blend_ = fit_blend(self._answers(aside, seed))
+
+    def _make_learner(self) -> LatentLearner:
+        n_pixels, n_codes = len(self.centre_), int(self.latent_size)
+        hidden = tuple(int(n) for n in self.hidden_layer_sizes)
+        net = (
+            mlp([n_codes, *hidden, n_pixels], "silu")
+            if self.generator is None
+            else build_module(self.generator, n_codes, n_pixels)
+        )
+        critic = (
+            mlp([n_pixels, *hidden, 1], "leaky_relu")
+            if self.discriminator is None
+            else build_module(self.discriminator, n_pixels, 1)
+        )
+        return LatentLearner(
+            CodeInference(
+                net,
+                torch.tensor(self.centre_),
+                self.scale_,
+                n_codes,
+                int(self.n_latent_steps),
+            ),
+            critic,
+            draw=OperatorDraws(self.operator, self.noise_std, n_pixels),
+            adversarial_weight=float(self.adversarial_weight),
+            penalty=float(self.penalty),
+        )
+
+    def _fit_mixture(self, X: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+        from skmeta.generative._mixture import MixturePriorReconstructor
+
+        mixture = MixturePriorReconstructor(random_state=seed)
+        prior: Prior = mixture._fit_prior(X)
+        return prior.arrays()
+
+    def _answers(self, images: np.ndarray, seed: int) -> list[tuple[np.ndarray, Blend]]:
+        """Images set aside, measured in many ways, and what both priors make of them."""
+        rng = np.random.default_rng(seed)
+        draw = OperatorDraws(self.operator, self.noise_std, self.n_pixels_)
+        found = []
+        for _ in range(VALIDATION_DRAWS if len(images) else 0):
+            measurement, noise = draw(rng)
+            Y = measurement.forward(images)
+            Y = Y + noise * rng.normal(size=Y.shape)
+            sibling = self._sibling(
+                frozen_params_={**self.frozen_params_, "noise_std": noise},
+                _measurement=measurement,
+            )
+            for name in ("_residuals", "_posterior"):
+                sibling.__dict__.pop(name, None)
+            sibling._derive()
+            found.append((images, sibling._both(Y, with_std=True)))
+        return found
+
+    # ---------------------------------------------------------------- reconstruct
+
+    def _restore(self) -> CodeInference:
+        device = usable_device(self.frozen_params_["device"])
+        shell = self._sibling(**self.frozen_params_)
+        learner = restore(
+            GANReconstructor._make_learner,
+            shell,
+            self.meta_params_,
+            device,
+            own=shell.generator is not None or shell.discriminator is not None,
+        )
+        return learner.generator
+
+    def _derive(self) -> None:
+        super()._derive()
+        if "_inference" not in self.__dict__:
+            self._inference = self._restore()
+        noise, like = self.frozen_params_["noise_std"], self._inference.centre
+        beyond = Spread(**{k: torch.tensor(v).to(like) for k, v in self.beyond_.items()})
+        if self.frozen_params_["residual"] is None:
+            beyond = self._inference.plain_spread()
+        self._residuals = Residuals(self._measurement, noise, beyond, like)
+        # Once images move along the factors, these no longer disturb the measurements.
+        left = Spread(beyond.factors[:, :0], beyond.rest)
+        self._noise_only = Residuals(self._measurement, noise, left, like)
+        self._posterior = None
+        if self.prior_ and self._measurement.linear:
+            self._posterior = Posterior(Prior(**self.prior_), self._measurement, noise)
+
+    def _both(self, Y: np.ndarray, *, with_std: bool) -> Blend:
+        """What the generator makes of measurements, and what the mixture does."""
+        n, p = len(Y), self.n_pixels_
+        images, std = np.empty((n, p)), np.empty((n, p)) if with_std else None
+        for rows, y in self._batches(Y):
+            found, spread = self._by_generator(y, with_std=with_std)
+            images[rows] = found.cpu().numpy()
+            if std is not None and spread is not None:
+                std[rows] = spread.cpu().numpy()
+        bounds = self.image_range_ if self.frozen_params_["clip"] else None
+        if bounds is not None:
+            images = images.clip(*bounds)
+        if self._posterior is None:
+            return Blend(images, std, None, None, self.scale_)
+        other, variance = self._posterior(Y, True, bounds, PROJECTION_STEPS)
+        assert variance is not None
+        return Blend(images, std, other, np.sqrt(variance), self.scale_)
+
+    def _by_generator(self, y: Tensor, *, with_std: bool) -> tuple[Tensor, Tensor | None]:
+        inference, residuals, options = self._inference, self._residuals, self.frozen_params_
+        z = inference.descend(y, residuals, differentiable=False)
+        z = levenberg_marquardt(inference.images, z, y, residuals, int(options["n_refine_steps"]))
+        x = inference.images(z)
+        std = laplace_std(inference.images, z, residuals) if with_std else None
+        if options["n_tune_steps"]:
+            x = tune_generator(
+                inference.net,
+                inference.decode,
+                z,
+                y,
+                residuals,
+                int(options["n_tune_steps"]),
+                float(options["tune_lr"]),
+            )
+        if options["residual"] is None:
+            return x, std
+        return x + self._correction(y, x), std
+
+    def _correction(self, y: Tensor, x: Tensor) -> Tensor:
+        """What lies beyond the range: in closed form, or by steps where the operator is none."""
+        if self._measurement.linear:
+            return self._residuals.correction(y, x)
+        factors = self._residuals.beyond.factors
+        w = levenberg_marquardt(
+            lambda w: x + w @ factors.T,
+            x.new_zeros(len(x), factors.shape[1]),
+            y,
+            self._noise_only,
+            CORRECTION_STEPS,
+        )
+        return w @ factors.T
+
+    def _reconstruct(self, Y: np.ndarray, return_std: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        return self._both(Y, with_std=return_std).result(self.blend_, return_std=return_std)
+
+    def _draw_images(self, n_images: int, rng: np.random.Generator) -> np.ndarray:
+        like = self._inference.centre
+        codes = torch.from_numpy(rng.standard_normal((n_images, len(self._inference.start))))
+        with torch.no_grad():
+            images = self._inference.images(codes.to(like)).cpu().numpy()
+        factors, rest = self.beyond_["factors"], self.beyond_["rest"]
+        images = images + rng.standard_normal((n_images, factors.shape[1])) @ factors.T
+        return images + rng.standard_normal(images.shape) * np.sqrt(rest)
+
+    def _batches(self, rows: np.ndarray) -> Any:
+        """Rows as tensors, so many at a time that their derivatives fit into memory."""
+        widest = self.n_pixels_ * len(self._inference.start)
+        if "beyond_" in self.__dict__ and not self._measurement.linear:
+            widest = max(widest, self.beyond_["factors"].size)
+        if self.frozen_params_["n_tune_steps"]:
+            widest = max(widest, 4 * sum(p.numel() for p in self._inference.net.parameters()))
+        step = max(1, BATCH_NUMBERS // widest)
+        for start in range(0, len(rows), step):
+            part = slice(start, start + step)
+            yield part, torch.tensor(rows[part]).to(self._inference.centre)
