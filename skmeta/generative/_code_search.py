@@ -42,7 +42,7 @@ def levenberg_marquardt(
     """
     z = z.detach()
     damping = z.new_full((len(z), 1, 1), DAMPING)
-    energy = _energy(images, z, y, residuals)
+    least = energy(images, z, y, residuals)
     eye = torch.eye(z.shape[1]).to(z)
     for _ in range(n_steps):
         pushed = push_columns(jacobian(images, z), images(z), residuals)
@@ -52,12 +52,21 @@ def levenberg_marquardt(
         damped = curvature + damping * torch.diag_embed(curvature.diagonal(dim1=1, dim2=2))
         factor = torch.linalg.cholesky(damped)
         new = z + torch.cholesky_solve(pull[..., None], factor)[..., 0]
-        found = _energy(images, new, y, residuals)
-        better = found < energy
+        found = energy(images, new, y, residuals)
+        better = found < least
         z = torch.where(better[:, None], new, z)
-        energy = torch.where(better, found, energy)
+        least = torch.where(better, found, least)
         damping = damping * torch.where(better, BETTER, WORSE)[:, None, None]
     return z
+
+
+def best_of(codes: list[Tensor], images: Images, y: Tensor, residuals: Residuals) -> Tensor:
+    """Of several codes for every image, the most probable one."""
+    if len(codes) == 1:
+        return codes[0]
+    energies = torch.stack([energy(images, z, y, residuals) for z in codes])
+    stacked = torch.stack(codes)
+    return stacked[energies.argmin(0), torch.arange(len(y), device=y.device)]
 
 
 def laplace_std(images: Images, z: Tensor, residuals: Residuals) -> Tensor:
@@ -133,5 +142,6 @@ def tune_generator(
 
 
 @torch.no_grad()
-def _energy(images: Images, z: Tensor, y: Tensor, residuals: Residuals) -> Tensor:
+def energy(images: Images, z: Tensor, y: Tensor, residuals: Residuals) -> Tensor:
+    """Twice the negative log-probability of every code, up to a constant: (n,)."""
     return residuals.misfit(y, images(z)).square().sum(1) + z.square().sum(1)

@@ -16,7 +16,12 @@ from skmeta.base._constraints import LARGEST, POSITIVE_INT, check_layer_sizes
 from skmeta.base._module import build_module
 from skmeta.generative._beyond import beyond_range
 from skmeta.generative._blend import Blend, fit_blend
-from skmeta.generative._code_search import laplace_std, levenberg_marquardt, tune_generator
+from skmeta.generative._code_search import (
+    best_of,
+    laplace_std,
+    levenberg_marquardt,
+    tune_generator,
+)
 from skmeta.generative._draws import OperatorDraws
 from skmeta.generative._latent_learner import CodeInference, LatentLearner
 from skmeta.generative._modules import check_net, restore, to_arrays, train_both, usable_device
@@ -67,6 +72,10 @@ default=None
         Learned steps.
     n_refine_steps : int, default=0
         Levenberg-Marquardt steps [2]_ after them, to the most probable code.
+    n_restarts : int, default=1
+        Starts of the search for a code: the learned one, then random ones, the same for every
+        image. The most probable end counts. For operators under which very different images measure
+        alike, such as phase retrieval.
     n_tune_steps : int, default=0
         Steps after these in which every image tunes a generator of its own (IAGAN [4]_): slow, and
         only of use where measurements are many and images unlike those of ``fit``.
@@ -170,6 +179,7 @@ default=None
         "discriminator": [None, HasMethods("forward"), callable],
         "n_latent_steps": POSITIVE_INT,
         "n_refine_steps": [Interval(Integral, 0, None, closed="left")],
+        "n_restarts": POSITIVE_INT,
         "n_tune_steps": [Interval(Integral, 0, None, closed="left")],
         "tune_lr": [Interval(Real, 0, LARGEST, closed="right")],
         "residual": [StrOptions({"mixture", "gaussian"}), None],
@@ -210,6 +220,7 @@ default=None
         discriminator: nn.Module | Callable | None = None,
         n_latent_steps: int = 5,
         n_refine_steps: int = 0,
+        n_restarts: int = 1,
         n_tune_steps: int = 0,
         tune_lr: float = 0.0001,
         residual: str | None = "mixture",
@@ -233,6 +244,7 @@ default=None
         self.discriminator = discriminator
         self.n_latent_steps = n_latent_steps
         self.n_refine_steps = n_refine_steps
+        self.n_restarts = n_restarts
         self.n_tune_steps = n_tune_steps
         self.tune_lr = tune_lr
         self.residual = residual
@@ -393,8 +405,12 @@ default=None
 
     def _by_generator(self, y: Tensor, *, with_std: bool) -> tuple[Tensor, Tensor | None]:
         inference, residuals, options = self._inference, self._residuals, self.frozen_params_
-        z = inference.descend(y, residuals, differentiable=False)
-        z = levenberg_marquardt(inference.images, z, y, residuals, int(options["n_refine_steps"]))
+        codes = []
+        for start in self._starts(len(y)):
+            z = inference.descend(y, residuals, differentiable=False, start=start)
+            n_steps = int(options["n_refine_steps"])
+            codes.append(levenberg_marquardt(inference.images, z, y, residuals, n_steps))
+        z = best_of(codes, inference.images, y, residuals)
         x = inference.images(z)
         std = laplace_std(inference.images, z, residuals) if with_std else None
         if options["n_tune_steps"]:
@@ -410,6 +426,14 @@ default=None
         if options["residual"] is None:
             return x, std
         return x + self._correction(y, x), std
+
+    def _starts(self, n: int) -> list[Tensor | None]:
+        """The learned start, then random codes: the same for every image."""
+        like = self._inference.start
+        generator = torch.Generator().manual_seed(0)
+        others = int(self.frozen_params_["n_restarts"]) - 1
+        drawn = torch.randn(others, len(like), generator=generator, dtype=torch.float64).to(like)
+        return [None, *(code.expand(n, -1) for code in drawn)]
 
     def _correction(self, y: Tensor, x: Tensor) -> Tensor:
         """What lies beyond the range: in closed form, or by steps where the operator is none."""

@@ -64,12 +64,20 @@ class CodeInference(nn.Module):
         rest = self.log_beyond.exp() * self.scale.square()
         return Spread(rest.new_zeros(len(self.centre), 0), rest.expand(len(self.centre)))
 
-    def descend(self, y: Tensor, residuals: Residuals, *, differentiable: bool) -> Tensor:
+    def descend(
+        self,
+        y: Tensor,
+        residuals: Residuals,
+        *,
+        differentiable: bool,
+        start: Tensor | None = None,
+    ) -> Tensor:
         """Codes after the learned steps (Wu et al., 2019, algorithm 1, with other step lengths).
 
-        Differentiable, in everything that is learned, for training.
+        Differentiable, in everything that is learned, for training. ``start`` (n, latent_size)
+        takes the place of the learned one.
         """
-        z = self.start.expand(len(y), -1).clone()
+        z = (self.start.expand(len(y), -1) if start is None else start).clone()
         direction = torch.zeros_like(z)
         for sizes, momentum in zip(self.step_sizes, self.momenta, strict=True):
             with torch.enable_grad():

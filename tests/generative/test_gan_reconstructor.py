@@ -310,6 +310,25 @@ def test_options_after_training_lower_the_misfit(trained):
     assert misfit["steps"] > misfit["refined"] > 1.2 * misfit["tuned"]
 
 
+def test_restarts_find_what_one_start_misses(trained):
+    """Signs are lost: from one start some images end in another one that measures alike."""
+    X = digits()[1500:1560]
+    A = ops.GaussianMeasurements(40, 64, random_state=1)
+    errors, energies = [], []
+    for n_restarts in (1, 6):
+        changes = {"residual": None, "n_refine_steps": 10, "n_restarts": n_restarts}
+        model = with_options(trained, **changes).adapt(
+            operator=ops.PhaseRetrieval(A), noise_std=0.05
+        )
+        errors.append(mse(model, X, 0.05))
+        Y = model._measurement.forward(X)
+        whole = model.predict(Y)
+        assert_allclose(model.predict(Y[3:5]), whole[3:5], rtol=1e-6, atol=1e-8)
+        misfit = Y - model._measurement.forward(whole)
+        energies.append(np.square(misfit).sum())
+    assert errors[1] < errors[0] and energies[1] < energies[0]
+
+
 def test_an_operator_known_by_its_products_alone(trained, monkeypatch):
     monkeypatch.setattr(_residuals, "MOST_FACTORISED", 10)
     X = digits()[1500:1540]
