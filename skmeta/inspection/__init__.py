@@ -2,6 +2,7 @@
 
 from skmeta.inspection._adaptation import AdaptationCurveDisplay
 from skmeta.inspection._embedding import EmbeddingDisplay
+from skmeta.inspection._samples import ImageGridDisplay
 from skmeta.inspection._training import TrainingCurveDisplay
 
-__all__ = ["AdaptationCurveDisplay", "EmbeddingDisplay", "TrainingCurveDisplay"]
+__all__ = ["AdaptationCurveDisplay", "EmbeddingDisplay", "ImageGridDisplay", "TrainingCurveDisplay"]
