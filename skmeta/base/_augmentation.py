@@ -48,3 +48,8 @@ class LevelAugmentation:
         if spread.any():
             train = LevelSampler(train, torch.as_tensor(spread, dtype=torch.float32))
         return train, valid
+
+    def _plain_sampler(
+        self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray, generator: torch.Generator
+    ) -> Sampler:
+        return super()._samplers(X, y, numbers, generator)[0]  # type: ignore[misc]

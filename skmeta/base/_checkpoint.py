@@ -48,6 +48,8 @@ class CheckpointFile:
     ----------
     found : dict or None
         What a training with the same fingerprint has left.
+    trials : list of lists of float
+        Losses on tasks left out, an epoch at a time, in the trials before training that are done.
     """
 
     def __init__(self, folder: str | os.PathLike, fingerprint: str) -> None:
@@ -55,10 +57,14 @@ class CheckpointFile:
         self._path = os.path.join(os.fspath(folder), f"{fingerprint[:32]}.checkpoint")
         self._fingerprint = fingerprint
         self.seeds: list[int] = []
+        self.trials: list[list[float]] = []
         self.found = self._read()
 
-    def save(self, content: dict[str, Any]) -> None:
-        """Replace the file; what was there stays whole until the new one is."""
+    def save(self, content: dict[str, Any] | None) -> None:
+        """Replace the file; what was there stays whole until the new one is.
+
+        None is a training that has not begun: seeds and trials are kept.
+        """
         packer = Packer()
         try:
             packed = packer.pack(content, "training")
@@ -68,6 +74,7 @@ class CheckpointFile:
                 "an optimizer whose state is made of tensors and numbers."
             ) from error
         head = {"checkpoint": FORMAT, "fingerprint": self._fingerprint, "seeds": self.seeds}
+        head["trials"] = self.trials
         replace_file(self._path, to_bytes({**head, "training": packed}, packer.arrays))
 
     def _read(self) -> dict[str, Any] | None:
@@ -82,6 +89,7 @@ class CheckpointFile:
             if head["checkpoint"] != FORMAT or head["fingerprint"] != self._fingerprint:
                 raise ValueError("it is of another training")
             self.seeds = [int(seed) for seed in head["seeds"]]
+            self.trials = [[float(loss) for loss in trial] for trial in head.get("trials", [])]
             return Unpacker(arrays, {}).unpack(head["training"])
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(

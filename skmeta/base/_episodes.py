@@ -11,8 +11,8 @@ import torch
 from skmeta.base._rows import resolve_device, task_rows
 from skmeta.core.sampling import RowSampler, Sampler
 
-# early_stopping="auto" holds out tasks from so many on: below, none can be spared. One or two tasks
-# would stop training by chance.
+# early_stopping="auto" holds out tasks from so many on: below, none can be spared for good. One or
+# two tasks would stop training by chance.
 TASKS_TO_HOLD_OUT = 10
 FEWEST_HELD_OUT = 3
 
@@ -30,6 +30,12 @@ class EpisodeSampling:
         self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray, generator: torch.Generator
     ) -> tuple[Sampler, Sampler | None]:
         """Samplers of training and validation episodes."""
+
+    def _plain_sampler(
+        self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray, generator: torch.Generator
+    ) -> Sampler:
+        """Episodes of tasks left out: as new tasks are, with nothing added to them."""
+        return self._samplers(X, y, numbers, generator)[0]
 
     def _row_samplers(
         self,

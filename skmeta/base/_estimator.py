@@ -24,7 +24,6 @@ from skmeta.base._callbacks import (
 )
 from skmeta.base._checkpoint import CheckpointFile, fingerprint_of
 from skmeta.base._constraints import check_layer_sizes
-from skmeta.base._episodes import EpisodeSampling
 from skmeta.base._groups import NO_GROUPS, task_numbers
 from skmeta.base._html import Html
 from skmeta.base._pickling import Pickling
@@ -38,6 +37,7 @@ from skmeta.base._rows import (
     seeded_torch,
     task_rows,
 )
+from skmeta.base._training import EpisodicTraining
 from skmeta.core.learner import Learner, State
 from skmeta.core.numerics import draw_in_tails, location_and_scale
 from skmeta.core.tasks import TaskRows
@@ -49,7 +49,7 @@ NOT_THE_CALLER = (PACKAGE, *CALLBACK_FRAMES)
 PREDICT_ROWS = 2**15
 
 
-class MetaEstimator(EpisodeSampling, CallbackSupportMixin, Html, Pickling, ABC):
+class MetaEstimator(EpisodicTraining, CallbackSupportMixin, Html, Pickling, ABC):
     """Base of all estimators: meta-train with ``fit``, meet a new task with ``adapt``.
 
     A method adds its parameters, their constraints and :meth:`_make_learner`.
@@ -208,46 +208,6 @@ class MetaEstimator(EpisodeSampling, CallbackSupportMixin, Html, Pickling, ABC):
                     f"{error}. Set warm_start=False to start anew."
                 ) from error
         return learner
-
-    def _train(
-        self,
-        learner: Learner,
-        X: np.ndarray,
-        y: np.ndarray,
-        numbers: np.ndarray,
-        generator: torch.Generator,
-        keeper: CheckpointFile | None = None,
-        teller: EpochTeller | None = None,
-    ) -> None:
-        from skmeta.training import train  # skorch takes a second to import
-
-        sampler, valid = self._samplers(X, y, numbers, generator)
-        if len(sampler.eligible) == 0:
-            raise ValueError(self._no_episode)
-        few = sampler.draw(sampler.eligible[:1], torch.Generator().manual_seed(0))
-        self._check_learner(learner, few.support)
-        self.history_ = train(
-            learner,
-            sampler,
-            valid,
-            max_epochs=self.max_epochs,
-            tasks_per_batch=self.tasks_per_batch,
-            lr=self.lr,
-            lr_schedule=self._lr_schedule,
-            optimizer=self.optimizer,
-            callbacks=self.callbacks,
-            classifier=hasattr(self, "classes_"),
-            generator=generator,
-            verbose=self.verbose,
-            keeper=keeper,
-            teller=teller,
-        )
-        self.n_iter_ = len(self.history_)
-
-    @property
-    def _lr_schedule(self) -> str:
-        """How the rate of the optimiser changes: "constant" or "cosine"."""
-        return getattr(self, "lr_schedule", "constant")
 
     def _inference_dtype(self, device: torch.device) -> torch.dtype:
         return inference_dtype(device)

@@ -44,8 +44,11 @@ class ALPaCARegressor(Updatable, SpreadMixin, HeadRegressor):
     optimizer : {"adam", "adamw", "sgd"} or callable, default="adam"
         The optimiser; a callable is called as ``optimizer(parameters, lr=lr)``.
     early_stopping : "auto" or bool, default="auto"
-        Hold out tasks, stop when their loss has not fallen for twenty
-        epochs, and keep the best weights. "auto" does so from ten tasks on.
+        Hold out tasks, stop when their loss has not fallen for twenty epochs, and keep the best
+        weights. "auto" does so from ten tasks on. Fewer are left out once each, in up to three
+        trials that end when their loss has not fallen for eight epochs; then training takes all
+        tasks and the number of epochs that did best on those left out, so that few tasks are not
+        learned by heart: up to four times the work. (Not where ``warm_start`` goes on.)
     validation_fraction : float, default=0.1
         Share of tasks held out for ``early_stopping``; three at least where there are ten.
     callbacks : list of skorch callbacks or None, default=None

@@ -31,7 +31,7 @@ class MAMLClassifier(MAMLFamily, WeightedClassLoss, EmbeddingModule, MetaClassif
     Parameters
     ----------
     hidden_layer_sizes : sequence of int, default=(40, 40)
-        Units of the hidden layers of the default net.
+        Units of the hidden layers of the default net; () is a linear model.
     module : torch.nn.Module, callable, "conv4" or None, default=None
         The net below the linear layer of scores. None is a multi-layer perceptron with ReLU; its
         columns are standardised by the training rows, and beyond three standard deviations grow
@@ -100,6 +100,10 @@ class MAMLClassifier(MAMLFamily, WeightedClassLoss, EmbeddingModule, MetaClassif
     early_stopping : "auto" or bool, default="auto"
         Hold out tasks (without groups: classes), stop when their loss has not fallen for twenty
         epochs, and keep the best weights. "auto" does so from ten tasks (or fifty classes) on.
+        Fewer tasks that share their classes are left out once each, in up to three trials that end
+        when their loss has not fallen for eight epochs; then training takes all tasks and the
+        number of epochs that did best on those left out, so that few tasks are not learned by
+        heart: up to four times the work. (Not where ``warm_start`` goes on.)
     validation_fraction : float, default=0.1
         Share of tasks held out for ``early_stopping``; three at least where there are ten.
     callbacks : list of skorch callbacks or None, default=None
@@ -279,8 +283,13 @@ class MAMLClassifier(MAMLFamily, WeightedClassLoss, EmbeddingModule, MetaClassif
 
     def _make_learner(self) -> MAMLLearner:
         body: Any = self._make_module()
-        if self.module is None:
-            body.append(nn.ReLU())  # scores are linear in hidden units
+        if self.module is None and len(body):
+            body.append(nn.ReLU())  # scores are linear in hidden units, or in columns
+        if self.algorithm == "reptile" and not (self.shared_classes_ or list(body.parameters())):
+            raise ValueError(
+                'algorithm="reptile" has nothing to learn: a linear model of tasks with classes of '
+                "their own starts from class means. Give hidden_layer_sizes, or another algorithm."
+            )
         width = embedding_width(body, self.n_features_in_)
         # The gradient of a log-loss is bounded: few rows need no shorter steps.
         options = {"loss": self._class_loss(), "n_support": 1, **self._inner_options()}

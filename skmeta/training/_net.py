@@ -44,6 +44,8 @@ class EpisodicNet(NeuralNet):
     """
 
     module_: Learner
+    # Epochs that what changes in the course of training is made for, if not ``max_epochs``.
+    horizon: int | None = None
 
     def __init__(self, module: Learner, *, classifier: bool = False, **kwargs: Any) -> None:
         self.classifier = classifier
@@ -110,7 +112,7 @@ class EpisodicNet(NeuralNet):
         if iterator is None:
             return
         self._set_training(training)
-        self.module_.progress = (len(self.history) - 1) / self.max_epochs
+        self.module_.progress = (len(self.history) - 1) / (self.horizon or self.max_epochs)
         step = self._update if training else self._evaluate
         losses, weights = [], []
         for episodes in iterator:

@@ -17,16 +17,19 @@ class EpochBar(Callback):
     ----------
     max_epochs : int
         How many epochs there are at most.
+    label : str or None, default=None
+        What stands before the bar.
     """
 
-    def __init__(self, max_epochs: int) -> None:
+    def __init__(self, max_epochs: int, label: str | None = None) -> None:
         self.max_epochs = max_epochs
+        self.label = label
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Open the bar."""
         from tqdm.auto import tqdm
 
-        self.bar_ = tqdm(total=self.max_epochs, unit="epoch", delay=1.0)
+        self.bar_ = tqdm(total=self.max_epochs, desc=self.label, unit="epoch", delay=1.0)
 
     def on_epoch_end(self, net: Any, *args: Any, **kwargs: Any) -> None:
         """Move on by one epoch."""

@@ -39,22 +39,27 @@ def train(
     lr_schedule: str = "constant",
     keeper: Keeper | None = None,
     teller: Teller | None = None,
+    n_epochs: int | None = None,
+    patience: int | None = None,
+    label: str | None = None,
 ) -> list[dict[str, Any]]:
     """Meta-train ``learner`` in place; return one record an epoch.
 
     With a ``valid_sampler`` (of other tasks), training stops when its loss no longer falls and the
     best parameters are put back. With a ``keeper``, training goes on from what it has found. A
-    ``teller`` hears of every epoch.
+    ``teller`` hears of every epoch. With ``n_epochs``, training ends after so many, as one of
+    ``max_epochs`` would be by then. A ``label`` stands before the bar.
     """
     if not any(parameter.requires_grad for parameter in learner.parameters()):
         return []  # a fixed embedding, say: there is nothing to learn
+    n_epochs = n_epochs or max_epochs
     stream = EpisodeStream(sampler, tasks_per_batch, generator)
     valid = None
     added: list[Any] = []
     if valid_sampler is not None:
         valid = EpisodeStream(valid_sampler, tasks_per_batch, generator)
         valid.fix(-(-VALIDATION_EPISODES // len(valid_sampler.eligible)))
-        stop = EarlyStopping(patience=PATIENCE, load_best=True, sink=_say_nothing)
+        stop = EarlyStopping(patience=patience or PATIENCE, load_best=True, sink=_say_nothing)
         added.append(("held_out_tasks", stop))
     if lr_schedule == "cosine":
         falling = LRScheduler(
@@ -62,7 +67,7 @@ def train(
         )
         added.append(("lr_schedule", falling))
     if verbose:
-        added.append(("epoch_bar", EpochBar(max_epochs)))
+        added.append(("epoch_bar", EpochBar(n_epochs, label)))
     if teller is not None:
         added.append(("teller", TellEpochs(teller, _plain)))
     if keeper is not None:
@@ -72,13 +77,14 @@ def train(
         classifier=classifier,
         optimizer=OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer,
         lr=lr,
-        max_epochs=max_epochs,
+        max_epochs=n_epochs,
         callbacks=[*(callbacks or []), *added],
         verbose=0,
         device=str(next(learner.parameters()).device),  # where it is already
         **_fused(optimizer, learner),
     )
     net.generator = generator
+    net.horizon = max_epochs
     net.fit((stream, valid))
     return [_plain(row) for row in net.history]
 
