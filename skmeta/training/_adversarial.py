@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import torch
-from skorch.callbacks import Callback, LRScheduler
+from skorch.callbacks import Callback
 from skorch.dataset import Dataset
 from torch import Generator, Tensor, nn
 
@@ -15,7 +15,7 @@ from skmeta.core.tasks import RealRows
 from skmeta.training._checkpoint import Keeper, KeepState
 from skmeta.training._net import EpisodicNet
 from skmeta.training._progress import EpochBar
-from skmeta.training._train import _plain as plain
+from skmeta.training._train import falling, plain
 
 # Of Adam, for both players: no momentum, as usual for games (Karras et al., 2018).
 BETAS = (0.0, 0.99)
@@ -148,9 +148,7 @@ def train_game(
     """
     added: list[Any] = []
     if lr_schedule == "cosine":
-        cosine = torch.optim.lr_scheduler.CosineAnnealingLR
-        falling = LRScheduler(cosine, T_max=max_epochs, event_name=None)
-        added.append(("lr_schedule", falling))
+        added.append(("lr_schedule", falling(max_epochs)))
     if verbose:
         added.append(("epoch_bar", EpochBar(max_epochs)))
     if keeper is not None:

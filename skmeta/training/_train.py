@@ -62,14 +62,11 @@ def train(
         stop = EarlyStopping(patience=patience or PATIENCE, load_best=True, sink=_say_nothing)
         added.append(("held_out_tasks", stop))
     if lr_schedule == "cosine":
-        falling = LRScheduler(
-            torch.optim.lr_scheduler.CosineAnnealingLR, T_max=max_epochs, event_name=None
-        )
-        added.append(("lr_schedule", falling))
+        added.append(("lr_schedule", falling(max_epochs)))
     if verbose:
         added.append(("epoch_bar", EpochBar(n_epochs, label)))
     if teller is not None:
-        added.append(("teller", TellEpochs(teller, _plain)))
+        added.append(("teller", TellEpochs(teller, plain)))
     if keeper is not None:
         added.append(("checkpoint", KeepState(keeper, generator)))
     net = EpisodicNet(
@@ -86,7 +83,13 @@ def train(
     net.generator = generator
     net.horizon = max_epochs
     net.fit((stream, valid))
-    return [_plain(row) for row in net.history]
+    return [plain(row) for row in net.history]
+
+
+def falling(max_epochs: int) -> LRScheduler:
+    """Let rates fall to zero along a cosine."""
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR
+    return LRScheduler(cosine, T_max=max_epochs, event_name=None)
 
 
 def _fused(optimizer: str | Callable, learner: Learner) -> dict[str, bool]:
@@ -95,7 +98,7 @@ def _fused(optimizer: str | Callable, learner: Learner) -> dict[str, bool]:
     return {"optimizer__fused": True} if optimizer in ("adam", "adamw") and floating else {}
 
 
-def _plain(row: dict) -> dict[str, Any]:
+def plain(row: dict) -> dict[str, Any]:
     """Keep what a person reads: no batches, and no clock, so that equal fits have equal records."""
     dropped = ("batches", "dur", "train_batch_count", "valid_batch_count")
     return {name: value for name, value in row.items() if name not in dropped}
