@@ -14,6 +14,7 @@ MODULES = {
     "skmeta": "",
     "skmeta.model_selection": "Scoring and choosing on held-out tasks",
     "skmeta.inspection": "Plots",
+    "skmeta.generative": "How good samples are",
     "skmeta.operators": "What measures images",
     "skmeta.datasets": "Data sets",
     "skmeta.exceptions": "Warnings and errors",
