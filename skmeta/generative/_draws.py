@@ -14,6 +14,8 @@ from skmeta.operators._measurement import Measurement, as_measurement
 NOISE_RANGE = 4.0
 # Least number of measurements that is drawn, as a share of the pixels.
 FEWEST = 1 / 80
+# Entries of a matrix that is drawn, at most: one a batch is.
+MOST_ENTRIES = 2**22
 
 
 class OperatorDraws:
@@ -42,8 +44,9 @@ class OperatorDraws:
         if draws_operators(operator):
             operator = operator(rng)
         elif rng.random() < 0.5:
-            fewest = max(1, int(FEWEST * self.n_pixels))
-            m = round(np.exp(rng.uniform(np.log(fewest), np.log(self.n_pixels))))
+            fewest = max(1, min(int(FEWEST * self.n_pixels), MOST_ENTRIES // self.n_pixels))
+            most = max(fewest, min(self.n_pixels, MOST_ENTRIES // self.n_pixels))
+            m = round(np.exp(rng.uniform(np.log(fewest), np.log(most))))
             seed = int(rng.integers(2**31))
             operator = GaussianMeasurements(m, self.n_pixels, random_state=seed)
             noise = noise.mean()

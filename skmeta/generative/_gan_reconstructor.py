@@ -23,6 +23,7 @@ from skmeta.generative._code_search import (
     tune_generator,
 )
 from skmeta.generative._draws import OperatorDraws
+from skmeta.generative._gaussian import MOST_PIXELS
 from skmeta.generative._latent_learner import CodeInference, LatentLearner
 from skmeta.generative._modules import check_net, restore, to_arrays, train_both, usable_device
 from skmeta.generative._posterior import Posterior
@@ -84,8 +85,9 @@ default=None
     residual : {"mixture", "gaussian"} or None, default="mixture"
         What reconstructs the part beyond the generator's range. "gaussian": a Gaussian fitted to
         what the generator misses of the training images. "mixture": that, blended with the answer
-        of a Gaussian mixture on whole images, weighed by how sure that is; for linear operators,
-        others get "gaussian", by Gauss-Newton steps. None: the generator's image as it is.
+        of a Gaussian mixture on whole images, weighed by how sure that is; for linear operators
+        and images of up to 8,192 pixels; others get "gaussian", by Gauss-Newton steps where the
+        operator is not linear. None: the generator's image as it is.
     adversarial_weight : float, default=0.01
         What the game against the discriminator counts for, beside reconstruction.
     penalty : float, default=10.0
@@ -293,7 +295,7 @@ default=None
         self._inference = self._restore()
         self.beyond_ = beyond_range(self._inference, self._batches(kept))
         self.prior_, self.blend_ = {}, {}
-        if self.residual == "mixture":
+        if self.residual == "mixture" and self.n_pixels_ <= MOST_PIXELS:
             # For the weights first: of images that the mixture knows, it would be too sure.
             weighed, prior = self._fit_mixture(kept, seed), self._fit_mixture(X, seed)
             self.prior_ = weighed

@@ -18,6 +18,7 @@ from skmeta.generative._code_search import (
     levenberg_marquardt,
     tune_generator,
 )
+from skmeta.generative._draws import OperatorDraws
 from skmeta.generative._latent_learner import CodeInference
 from skmeta.generative._residuals import Residuals, Spread, along
 from skmeta.operators._measurement import as_measurement
@@ -357,6 +358,21 @@ def test_training_draws_the_operators_it_is_given():
 
     reconstructor(operator=draw, max_epochs=1).fit(digits()[:200])
     assert set(seen) == set(range(3, 9)) and len(seen) > 20
+
+
+def test_large_images_take_bounded_memory(monkeypatch):
+    """No matrix of pixels by pixels, and no operator of as many entries, is ever made."""
+    monkeypatch.setattr("skmeta.generative._gan_reconstructor.MOST_PIXELS", 63)
+    monkeypatch.setattr("skmeta.generative._draws.MOST_ENTRIES", 64 * 9)
+    model = reconstructor(max_epochs=1).fit(digits()[:100])
+    assert model.prior_ == {} and np.isfinite(model.predict(digits()[:3])).all()
+    draw = OperatorDraws(None, 0.1, 64)
+    shapes = {draw(np.random.default_rng(i))[0].n_measurements for i in range(200)}
+    assert shapes - {64} and max(shapes - {64}) <= 9
+    noisy = [draw(np.random.default_rng(i))[1] for i in range(200)]
+    assert min(noisy) >= 0.025 and max(noisy) <= 0.4 and max(noisy) > 5 * min(noisy)
+    tiny = OperatorDraws(None, 0.1, 1)
+    assert {tiny(np.random.default_rng(i))[0].n_measurements for i in range(9)} == {1}
 
 
 def test_a_killed_fit_ends_in_the_same_weights(tmp_path):
