@@ -41,6 +41,11 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/sinusoid.py
 	$(BIN)/python benchmarks/real_tables.py --parts build/tables
 	$(BIN)/python benchmarks/real_classes.py --parts build/classes
+	$(BIN)/python benchmarks/restoration.py
+	$(BIN)/python benchmarks/nonlinear.py
+	$(BIN)/python benchmarks/gan.py
+	$(BIN)/python benchmarks/schools.py --parts build/classes
+	$(BIN)/python benchmarks/heart.py --parts build/classes
 	$(BIN)/python benchmarks/metasvc.py
 	$(BIN)/python benchmarks/svm_head.py
 	$(BIN)/python benchmarks/omniglot.py
