@@ -19,14 +19,14 @@ RIVAL = "pooled logistic + recalibration"
 N_SUPPORT, N_REPEATS = 10, 5  # what a search plays on the training tasks that it leaves out
 
 
-def searched(name, grid, seed):
-    """An estimator whose options are chosen by log loss on training tasks left out in thirds."""
+def searched(name, grid, seed, **options):
+    """An estimator with `options`; others are chosen by log loss on training tasks left out."""
     from sklearn.model_selection import GridSearchCV, GroupKFold
 
     from skmeta.model_selection import TaskScorer
 
     return GridSearchCV(
-        make_estimator(name, seed),
+        make_estimator(name, seed).set_params(**options),
         grid(),
         cv=GroupKFold(3),
         scoring=TaskScorer("neg_log_loss", n_support=N_SUPPORT, n_repeats=N_REPEATS),
