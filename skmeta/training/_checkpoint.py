@@ -50,12 +50,19 @@ class KeepState(Callback):
         if found is None:
             return
         net.module_.load_state_dict(_to_tensors(found["learner"]))
-        net.stop_asked = found["stopped"]
+        net.stop_asked = net.stopped_early = found["stopped"]
         net.history.extend({**row, "batches": []} for row in found["history"])
         if found["finished"]:
             return
         net.optimizer_.load_state_dict(_to_tensors(found["optimizer"]))
-        for callback, state in zip(_with_state(net), found["callbacks"], strict=True):
+        with_state = _with_state(net)
+        if len(with_state) != len(found["callbacks"]):
+            raise ValueError(
+                "The checkpoint of this training was left with other callbacks: with "
+                f"{len(found['callbacks'])} rate schedules or early stoppings, and now there are "
+                f"{len(with_state)}. Give the same ones, or delete the checkpoint to start anew."
+            )
+        for callback, state in zip(with_state, found["callbacks"], strict=True):
             if isinstance(callback, LRScheduler):
                 callback.lr_scheduler_.load_state_dict(_to_tensors(state))
             else:
@@ -65,10 +72,17 @@ class KeepState(Callback):
         if "cuda" in found:
             torch.cuda.set_rng_state(torch.from_numpy(found["cuda"]), net.device)
 
+    def on_epoch_begin(self, net: Any, *args: Any, **kwargs: Any) -> None:
+        """Keep what this epoch would have started from, if a callback wants none."""
+        if net.stop_asked:
+            self._keep(net)
+
     def on_epoch_end(self, net: Any, *args: Any, **kwargs: Any) -> None:
         """Keep what the next epoch starts from."""
-        if not net.stop_asked and time.monotonic() - self.last_ < SECONDS_BETWEEN:
-            return
+        if net.stop_asked or time.monotonic() - self.last_ >= SECONDS_BETWEEN:
+            self._keep(net)
+
+    def _keep(self, net: Any) -> None:
         states = [
             callback.lr_scheduler_.state_dict()
             if isinstance(callback, LRScheduler)
@@ -88,18 +102,23 @@ class KeepState(Callback):
         self.last_ = time.monotonic()
 
     def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-        """Keep the result: calling fit once more then costs nothing."""
+        """Keep the result: calling fit once more then costs nothing.
+
+        What a callback of the user's ended before its time may go on; what that takes was kept.
+        """
+        if net.stop_asked and not net.stopped_early and net.n_whole_ < net.max_epochs:
+            return
         if self.keeper.found is None or not self.keeper.found["finished"]:
             self.keeper.save(self._content(net, finished=True))
 
     def _content(self, net: Any, *, finished: bool) -> dict[str, Any]:
         rows = [
             {name: value for name, value in row.items() if isinstance(value, PLAIN)}
-            for row in net.history
+            for row in list(net.history)[: net.n_whole_]
         ]
         return {
             "finished": finished,
-            "stopped": finished or net.stop_asked,
+            "stopped": finished or net.stopped_early,
             "history": rows,
             "learner": _to_arrays(net.module_.state_dict()),
         }

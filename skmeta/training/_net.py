@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EpochTimer
+from skorch.callbacks import Callback, EarlyStopping, EpochTimer
 from torch import Tensor
 
 from skmeta.core.learner import Learner
@@ -76,26 +76,36 @@ class EpisodicNet(NeuralNet):
                 if method_name in ("on_train_begin", "on_train_end"):
                     raise  # there is nothing to stop: it was the user
                 stop = self.stop_asked = True  # callbacks that follow may want to know
+                self.stopped_early |= isinstance(callback, EarlyStopping)
         if stop:
             raise _StopTraining
 
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any):
         """Train on ``X = (training episodes, validation episodes or None)``.
 
-        Unlike skorch, an interrupt by the user is passed on.
+        Unlike skorch, an interrupt by the user is passed on, and an epoch that a callback ends in
+        its midst leaves no record.
         """
         if not self.initialized_:
             self.initialize()
         self._hooks = {name for name in _BATCH_HOOKS if self._is_overridden(name)}
-        self.stop_asked = False
+        # By any callback; by one that judged that more training does not help.
+        self.stop_asked = self.stopped_early = False
         # Scoring callbacks try to index X, which a pair of streams does not survive.
         self.notify("on_train_begin", X=X[0], y=y)
-        n_left = self.max_epochs - len(self.history)  # a callback may have brought a past
+        self.n_whole_ = len(self.history)  # epochs that are over: a callback may have brought some
+        n_left = self.max_epochs - self.n_whole_
         if not self.stop_asked and n_left > 0:
             with suppress(_StopTraining):
                 self.fit_loop(X, y, epochs=n_left)
+        # As in skorch, callbacks still see the record of an epoch that did not end.
         self.notify("on_train_end", X=X[0], y=y)
+        del self.history[self.n_whole_ :]
         return self
+
+    def on_epoch_end(self, net: Any, *args: Any, **kwargs: Any) -> None:
+        """Count the epochs that are over."""
+        self.n_whole_ = len(self.history)
 
     def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
         """Training and validation episodes: tasks were split before."""

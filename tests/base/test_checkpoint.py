@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from torch import nn
 
 import skmeta
@@ -49,6 +49,30 @@ class KillAfter(Callback):
         self.n_batches_ += 1
         if len(net.history) > self.epoch and self.n_batches_ == self.batch:
             raise Killed
+
+
+class StopIn(Callback):
+    """Ends training as a user may: at the begin, in the midst, or at the end of an epoch."""
+
+    def __init__(self, epoch, hook):
+        self.epoch, self.hook = epoch, hook
+
+    def on_train_begin(self, net, **kwargs):
+        self.n_epochs_ = 0
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.n_epochs_ += 1
+        self.stop("on_epoch_begin", net)
+
+    def on_batch_end(self, net, **kwargs):
+        self.stop("on_batch_end", net)
+
+    def on_epoch_end(self, net, **kwargs):
+        self.stop("on_epoch_end", net)
+
+    def stop(self, hook, net):
+        if (hook, len(net.history)) == (self.hook, self.epoch):
+            raise KeyboardInterrupt
 
 
 @pytest.fixture(autouse=True)
@@ -138,6 +162,79 @@ def test_a_fit_that_had_stopped_early_does_not_go_on(tmp_path, monkeypatch):
         with pytest.raises(Killed):
             model.fit(X, y, groups=groups)
     same(whole, model.fit(X, y, groups=groups))
+
+
+@pytest.mark.parametrize("name", ["MAMLRegressor", "MetaSVC", "ProtoNetClassifier"])
+@pytest.mark.parametrize("hook", ["on_epoch_begin", "on_batch_end", "on_epoch_end"])
+def test_a_fit_that_a_callback_ended_goes_on(name, hook, tmp_path, monkeypatch):
+    if hook != "on_batch_end":  # nothing is written but because training ends
+        monkeypatch.setattr(keeping, "SECONDS_BETWEEN", 1e9)
+    X, y, groups = data_for(name)
+    options = {"max_epochs": 5, "early_stopping": True, "tasks_per_batch": 2}
+    whole = small(name, **options).fit(X, y, groups=groups)
+    model = small(name, **options, checkpoint=tmp_path)
+    n_done = 2 if hook == "on_epoch_end" else 1
+    for stop, n_epochs in ((StopIn(2, hook), n_done), (StopIn(4, "on_epoch_begin"), 3)):
+        model.set_params(callbacks=[stop]).fit(X, y, groups=groups)
+        assert model.history_ == whole.history_[:n_epochs]
+        assert model.n_iter_ == n_epochs
+        again = model.predict(X)
+        # Ended at once, it is what it was.
+        stop = StopIn(n_epochs + 1, "on_epoch_begin")
+        model.set_params(callbacks=[stop]).fit(X, y, groups=groups)
+        if hook != "on_batch_end" or n_epochs == 3:
+            assert_array_equal(model.predict(X), again)
+    counting = StopIn(None, None)
+    same(whole, model.set_params(callbacks=[counting]).fit(X, y, groups=groups))
+    assert counting.n_epochs_ == 2
+    assert_array_equal(whole.predict(X), model.predict(X))
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 4])
+def test_dropout_and_schedules_go_on_after_a_callback_ended_training(epoch, tmp_path):
+    X, y, groups = waves()
+    options = {"module": dropout, "max_epochs": 4, "optimizer": "adamw", "algorithm": "maml++"}
+    schedule = LRScheduler("StepLR", step_size=1, gamma=0.5)
+    whole = maml(**options, callbacks=[schedule]).fit(X, y, groups=groups)
+    model = maml(**options, checkpoint=tmp_path)
+    model.set_params(callbacks=[StopIn(epoch, "on_epoch_end"), schedule]).fit(X, y, groups=groups)
+    assert model.n_iter_ == epoch
+    same(whole, model.set_params(callbacks=[KillAfter(4), schedule]).fit(X, y, groups=groups))
+
+
+def test_other_callbacks_cannot_go_on_with_what_schedules_left(tmp_path):
+    X, y, groups = waves()
+    model = maml(max_epochs=3, checkpoint=tmp_path, callbacks=[StopIn(1, "on_epoch_end")])
+    model.fit(X, y, groups=groups)
+    schedule = LRScheduler("StepLR", step_size=1, gamma=0.5)
+    with pytest.raises(ValueError, match=r"with 0 rate schedules .* now there are 1"):
+        model.set_params(callbacks=[schedule]).fit(X, y, groups=groups)
+
+
+@pytest.mark.parametrize("ending", ["early stopping", "last epoch"])
+def test_a_fit_that_is_done_does_not_go_on(ending, tmp_path):
+    X, y, groups = waves()
+    # No loss falls to a hundredth within an epoch: the second miss is in epoch three.
+    stop = EarlyStopping(monitor="train_loss", patience=2, threshold=0.99)
+    n_epochs = 9 if ending == "early stopping" else 3
+    callbacks = [StopIn(3, "on_epoch_end"), *([stop] if n_epochs == 9 else [])]
+    model = maml(max_epochs=n_epochs, checkpoint=tmp_path, callbacks=callbacks)
+    done = model.fit(X, y, groups=groups)
+    assert done.n_iter_ == 3
+    counting = StopIn(None, None)
+    callbacks = [counting, *callbacks[1:]]
+    again = maml(max_epochs=n_epochs, checkpoint=tmp_path, callbacks=callbacks)
+    same(done, again.fit(X, y, groups=groups))
+    assert counting.n_epochs_ == 0
+
+
+def test_ended_before_its_first_epoch_it_has_no_history(tmp_path):
+    X, y, groups = waves()
+    model = maml(max_epochs=2, checkpoint=tmp_path, early_stopping=True)
+    model.set_params(callbacks=[StopIn(1, "on_epoch_begin")]).fit(X, y, groups=groups)
+    assert model.history_ == [] and model.n_iter_ == 0
+    whole = maml(max_epochs=2, early_stopping=True).fit(X, y, groups=groups)
+    same(whole, model.set_params(callbacks=None).fit(X, y, groups=groups))
 
 
 def test_without_a_seed_it_goes_on_with_the_one_it_began_with(tmp_path):
