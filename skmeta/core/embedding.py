@@ -7,8 +7,10 @@ from torch import Tensor, nn
 
 from skmeta.core.learner import Learner
 
-# Rows that go through the embedding at a time when no gradient is needed.
+# Rows that go through the embedding at a time when no gradient is needed, and numbers in them: a
+# convolution makes a hundred times as many of an image.
 EMBED_ROWS = 4096
+EMBED_NUMBERS = 2**17
 
 
 class EmbeddingLearner(Learner):
@@ -28,4 +30,5 @@ class EmbeddingLearner(Learner):
         """Embed rows, a bounded number at a time unless a gradient is needed: (n_rows, d)."""
         if torch.is_grad_enabled():
             return self.module(x).flatten(1)
-        return torch.cat([self.module(part).flatten(1) for part in x.split(EMBED_ROWS)])
+        most = max(1, min(EMBED_ROWS, EMBED_NUMBERS // x[0].numel())) if len(x) else 1
+        return torch.cat([self.module(part).flatten(1) for part in x.split(most)])
