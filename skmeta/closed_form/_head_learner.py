@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
 
 from skmeta.core.embedding import EmbeddingLearner
+from skmeta.core.heads.prototypes import prototypes
 from skmeta.core.heads.ridge import ridge_weights
 from skmeta.core.heads.svm import svm_duals
 from skmeta.core.heads.svm_large import is_large, svm_duals_large
@@ -20,13 +22,24 @@ from skmeta.core.tasks import Episodes, TaskRows
 
 # Numbers that the matrices of a batch of machines may hold.
 BATCH_NUMBERS = 2**24
-# Rows times classes that the answer before any support is computed from, where tasks have classes
-# of their own: it looks at all classes at once.
-PRIOR_NUMBERS = 2**21
+# Where tasks have classes of their own, the answer before any support looks at all classes at once.
+# If a head can afford so many rows of each, it is the head's; otherwise that of the class means.
+FEWEST_PRIOR_ROWS = 10
+# Scores that the sharpness of the latter is judged by, and steps of the search for it.
+SHARPNESS_NUMBERS = 2**20
+SHARPNESS_STEPS = 14
 
 
 class Head(nn.Module):
-    """A closed-form solver: weights of T tasks from their support."""
+    """A closed-form solver: weights of T tasks from their support.
+
+    Attributes
+    ----------
+    prior_numbers : int
+        Rows times classes that it solves for an answer that nobody may ask for.
+    """
+
+    prior_numbers: ClassVar[int] = 2**21
 
     @abstractmethod
     def forward(self, features: Tensor, targets: Tensor, present: Tensor, offsets: Tensor) -> State:
@@ -57,6 +70,8 @@ class SVMHead(Head):
     C : float
         Largest weight of a row.
     """
+
+    prior_numbers: ClassVar[int] = 2**16  # of which a few thousand steps take seconds
 
     def __init__(self, C: float) -> None:
         super().__init__()
@@ -245,14 +260,58 @@ class ClassifierHeadLearner(HeadLearner):
         return torch.where(present, scores, NEVER)
 
     def set_prior(self, rows: TaskRows) -> None:
-        """As above; where that looks at too many rows and classes, at some rows of each class."""
+        """As above; of very many rows some of each class, of very many classes their means."""
         assert rows.y is not None
         n_classes = int(rows.y.max()) + 1
-        if self.n_outputs is None and len(rows.y) * n_classes > PRIOR_NUMBERS:
-            most = max(1, PRIOR_NUMBERS // n_classes**2)
+        numbers = self.head.prior_numbers
+        if self.n_outputs is None and len(rows.y) * n_classes > numbers:
+            most = numbers // n_classes**2
+            if most < FEWEST_PRIOR_ROWS:
+                self._prior = self._class_means(rows, n_classes)
+                return
             order = torch.argsort(rows.y, stable=True)
             y = rows.y[order]
             rank = torch.arange(len(y), device=y.device) - torch.searchsorted(y, y)
             keep = order[rank < most]
             rows = TaskRows.single(rows.x[keep], rows.y[keep])
         super().set_prior(rows)
+
+    def _class_means(self, rows: TaskRows, n_classes: int) -> State:
+        """The state of one task whose rows are of the class with the nearest mean."""
+        assert rows.y is not None
+        with torch.no_grad():
+            embedded = TaskRows.single(self.features(rows.x)[:, :-1], rows.y)
+            means, present = prototypes(embedded, n_classes)
+            means = means[0]
+            # Half of minus the squared distance, up to what is the same for all classes.
+            offsets = -means.square().sum(1) / 2
+            weights = torch.cat([means.T, offsets[None] / self.lengths()[1]])
+            sharpness = _sharpness(embedded.x, rows.y, means, offsets) / self.scale()
+        return {"weights": (sharpness * weights)[None], "present": present}
+
+
+def _sharpness(z: Tensor, y: Tensor, means: Tensor, offsets: Tensor) -> float:
+    """What the scores ``z means' + offsets`` are to be multiplied by before a softmax.
+
+    The multiple that would have foretold the class of some rows best, had each been left out of the
+    mean of its class; one row more, of any class, keeps it finite.
+    """
+    order = torch.argsort(y, stable=True)
+    counts = torch.bincount(y)
+    order = order[counts[y[order]] > 1]
+    if len(order) == 0:
+        return 1.0
+    order = order[:: -(-len(order) * len(means) // SHARPNESS_NUMBERS)]
+    x, label = z[order], y[order, None]
+    count = counts[label].to(x)
+    without = (count * means[label[:, 0]] - x) / (count - 1)
+    own = ((x - without / 2) * without).sum(1, keepdim=True)
+    scores = (x @ means.T + offsets).scatter(1, label, own)
+    n = len(order)
+    wanted = (n * scores.gather(1, label).mean() + scores.mean()) / (n + 1)
+    low, high = -20.0, 20.0  # of the logarithm; the loss is convex
+    for _ in range(SHARPNESS_STEPS):
+        middle = (low + high) / 2
+        expected = (torch.softmax(math.exp(middle) * scores, 1) * scores).sum(1).mean()
+        low, high = (middle, high) if expected < wanted else (low, middle)
+    return math.exp(low)

@@ -1,14 +1,17 @@
 """Linear heads on an embedding against one task at a time, and what estimators make of them."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import load_digits, make_moons
 from sklearn.exceptions import NotFittedError
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+import skmeta
 import skmeta.closed_form._head_learner as head_learner
 from skmeta import MetaSVC, RidgeHeadClassifier, RidgeHeadRegressor
 from skmeta.closed_form._head_learner import (
@@ -207,10 +210,55 @@ def test_without_groups_it_is_an_ordinary_classifier(kind):
 
 def test_the_prior_of_many_classes_looks_at_some_rows_of_each(monkeypatch):
     X, y = load_digits(return_X_y=True)
-    monkeypatch.setattr(head_learner, "PRIOR_NUMBERS", 3000)
+    monkeypatch.setattr(SVMHead, "prior_numbers", 3000)
     model = MetaSVC(max_epochs=2, random_state=0).fit(X, y)
     assert model.state_["duals"].shape[1] == 300
     assert (model.predict(X) == y).mean() > 0.85
+
+
+@pytest.mark.parametrize("kernel", [None, "linear", "cosine"])
+def test_the_prior_of_very_many_classes_is_that_of_their_means(kernel, tmp_path, monkeypatch):
+    monkeypatch.setattr(RidgeHead, "prior_numbers", 2**16)
+    rng = np.random.default_rng(0)
+    y = rng.permutation(np.repeat(np.arange(300), 3))
+    X = rng.normal(size=(300, 4))[y] + 0.2 * rng.normal(size=(900, 4))
+    kind = RidgeHeadClassifier if kernel is None else MetaSVC
+    options = {} if kernel is None else {"kernel": kernel}
+    model = kind((8,), max_epochs=1, tasks_per_batch=1, random_state=0, **options).fit(X, y)
+    z = model.transform(X)
+    if kernel == "cosine":
+        z = z / np.linalg.norm(z, axis=1, keepdims=True).clip(1e-12)
+    means = np.array([z[y == c].mean(axis=0) for c in range(300)])
+    distances = ((z[:100, None] - means) ** 2).sum(axis=2)
+    scores = model.decision_function(X[:100])
+    slope = np.ptp(scores[0]) / np.ptp(distances[0])
+    centred = slope * (distances.mean(axis=1, keepdims=True) - distances)
+    assert_allclose(scores - scores.mean(axis=1, keepdims=True), centred, rtol=1e-6, atol=1e-6)
+    assert -np.log(model.predict_proba(X)[np.arange(900), y]).mean() < 0.9 * np.log(300)
+    skmeta.save(model, tmp_path / "model")
+    for again in (skmeta.load(tmp_path / "model"), pickle.loads(pickle.dumps(model))):
+        assert_array_equal(again.predict_proba(X[:50]), model.predict_proba(X[:50]))
+
+
+def test_class_means_are_as_sharp_as_rows_left_out_say():
+    generator = torch.Generator().manual_seed(0)
+    y = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 3])  # nothing can be left out of the last class
+    centres = torch.randn(4, 3, dtype=torch.float64, generator=generator)
+    z = 2 * centres[y] + torch.randn(10, 3, dtype=torch.float64, generator=generator)
+    means = torch.stack([z[y == c].mean(0) for c in range(4)])
+    found = head_learner._sharpness(z, y, means, -means.square().sum(1) / 2)
+
+    def loss(sharpness):
+        total = 0.0
+        for i in range(9):
+            others = torch.arange(10) != i
+            left = torch.stack([z[(y == c) & others].mean(0) for c in range(4)])
+            logs = F.log_softmax(-sharpness * (z[i] - left).square().sum(1) / 2, 0)
+            total = total - logs[y[i]] - logs.mean() / 9
+        return float(total)
+
+    assert loss(found) <= min(loss(0.99 * found), loss(1.01 * found))
+    assert head_learner._sharpness(z[[0, 3]], y[[0, 3]], means, means[:, 0]) == 1.0
 
 
 def test_support_vectors_give_the_weights():
