@@ -34,7 +34,6 @@ Omniglot is read from SKMETA_DATA_HOME; --protocol auto takes the published one 
 import argparse
 import json
 import platform
-import shutil
 import time
 from pathlib import Path
 
@@ -136,37 +135,26 @@ def ready(X, y, support, query):
 class Clock(Callback):
     """Ends training when its minutes are spent, and shows validation accuracy after each.
 
-    What is spent is kept beside the checkpoint. The checkpoint of the last epoch is set aside
-    before training ends: what ends is final, what was set aside can go on.
+    What is spent is kept beside the checkpoint, which goes on from there when there are more.
     """
 
     def __init__(self, name, folder, minutes, validation):
-        self.name, self.folder, self.minutes = name, folder, minutes
-        self.validation = validation
+        self.name, self.minutes, self.validation = name, minutes, validation
         self.path = folder / "spent.json"
         self.spent = {"seconds": 0.0, "steps": 0, "epochs": 0, "curve": []}
         if self.path.is_file():
             self.spent = json.loads(self.path.read_text(encoding="utf-8"))
-        aside = folder / "aside"
-        if aside.is_dir() and not self.is_over():
-            shutil.rmtree(folder / "now", ignore_errors=True)
-            aside.rename(folder / "now")
 
     def is_over(self):
         """Whether another epoch, as long as those so far, would be too long."""
         seconds, epochs = self.spent["seconds"], self.spent["epochs"]
         return epochs > 0 and seconds * (epochs + 1) / epochs > 60 * self.minutes
 
-    def on_train_begin(self, net, **kwargs):
-        """Nothing is under way."""
-        self.start = None
-
     def on_epoch_begin(self, net, **kwargs):
         """Go on, or end here."""
         # Here and not at an epoch's end: the checkpoint of that epoch is written by now.
         self.path.write_text(json.dumps(self.spent), encoding="utf-8")
         if self.is_over():
-            shutil.copytree(self.folder / "now", self.folder / "aside", dirs_exist_ok=True)
             raise KeyboardInterrupt
         self.start = time.perf_counter()
 
@@ -212,7 +200,7 @@ def train(name, X, y, validation, args):
         **options,
         max_epochs=n_epochs,
         callbacks=callbacks,
-        checkpoint=folder / "now",
+        checkpoint=folder,
         random_state=0,
     ).fit(X, y)
     seconds = time.perf_counter() - start
