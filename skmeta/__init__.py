@@ -17,6 +17,7 @@ from skmeta.generative._gan import GANSampler
 from skmeta.generative._gan_reconstructor import GANReconstructor
 from skmeta.generative._gaussian import GaussianPriorReconstructor
 from skmeta.generative._mixture import MixturePriorReconstructor
+from skmeta.generative._unrolled import UnrolledReconstructor
 from skmeta.metric._protonet import ProtoNetClassifier
 from skmeta.optimization._maml import MAMLRegressor
 from skmeta.optimization._maml_classifier import MAMLClassifier
@@ -40,6 +41,7 @@ __all__ = [
     "ProtoNetClassifier",
     "RidgeHeadClassifier",
     "RidgeHeadRegressor",
+    "UnrolledReconstructor",
     "__version__",
     "adapt",
     "load",

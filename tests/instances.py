@@ -28,6 +28,7 @@ SMALL = {
     "MixturePriorReconstructor": {"n_components": 3, "n_factors": 5},
     "ProtoNetClassifier": {"max_epochs": 2, "hidden_layer_sizes": (16, 16)},
     "RidgeHeadClassifier": {**HEAD, "hidden_layer_sizes": (16, 16)},
+    "UnrolledReconstructor": {**HEAD, "hidden_layer_sizes": (16,), "lr": 0.01},
     "RidgeHeadRegressor": {**HEAD, "hidden_layer_sizes": (20, 10), "lr": 0.01},
 }
 

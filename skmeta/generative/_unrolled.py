@@ -1,0 +1,245 @@
+"""UnrolledReconstructor: from pairs of measurements and images, by operators nobody has named."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import check_is_fitted
+
+from skmeta.base import MetaRegressor
+from skmeta.base._constraints import EPISODIC, POSITIVE_INT
+from skmeta.base._module import build_module
+from skmeta.generative._unrolled_learner import UnrolledLearner
+from skmeta.nets import mlp
+from skmeta.operators._measurement import as_measurement
+
+
+class UnrolledReconstructor(MetaRegressor):
+    """Reconstruct images where pairs of measurements and images, by many operators, are at hand.
+
+    A task is an operator: rows of ``X`` are measurements, rows of ``y`` the images that were
+    measured, and ``groups`` says by which operator. No operator has to be known. Meta-training
+    shows some pairs of a task, estimates its operator from them, and learns to reconstruct others:
+    the lengths of a few gradient steps and a net that corrects images in between, an unrolled
+    scheme [1]_ that all operators share. ``adapt`` takes a few calibration pairs of a new operator,
+    or the operator itself.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : sequence of int, default=(256,)
+        Units of the net that corrects images.
+    module : torch.nn.Module, callable or None, default=None
+        A net of your own in its place, from (n, 2 * n_pixels), an image and its last step, to
+        (n, n_pixels); or a callable that takes both sizes. Columns of ``X`` are not standardised
+        then. An instance is copied.
+    n_iterations : int, default=10
+        Gradient steps, with a correction after each.
+    n_support : int, default=20
+        Calibration pairs of a training episode, at most: episodes show any number.
+    n_query : int, default=30
+        Pairs of a training episode to reconstruct, at most.
+    tasks_per_batch : int, default=8
+        Operators in a meta-batch.
+    max_epochs : int, default=60
+        Passes over the training operators; an epoch has 50 meta-batches at least.
+    lr : float, default=0.002
+        Rate of the optimiser.
+    optimizer : {"adam", "adamw", "sgd"} or callable, default="adam"
+        The optimiser; a callable is called as ``optimizer(parameters, lr=lr)``.
+    early_stopping : "auto" or bool, default="auto"
+        Hold out operators, stop when their loss has not fallen for twenty epochs, and keep the best
+        weights. "auto" does so from ten operators on. Fewer are left out once each, in up to three
+        trials that end when their loss has not fallen for eight epochs; then training takes all of
+        them and the number of epochs that did best on those left out.
+    validation_fraction : float, default=0.1
+        Share of operators held out for ``early_stopping``; three at least where there are ten.
+    callbacks : list of skorch callbacks or None, default=None
+        Called during training.
+    checkpoint : path or None, default=None
+        Folder to keep training in: ``fit`` with the same parameters and data goes on where it was
+        killed.
+    device : str, default="auto"
+        "auto", "cpu", "cuda", ...
+    warm_start : bool, default=False
+        Continue from the last fit's parameters.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the net's weights and the draws.
+    verbose : int, default=0
+        1 shows a progress bar on fits longer than a second.
+
+    Attributes
+    ----------
+    n_tasks_ : int
+        Operators seen in ``fit``.
+    n_iter_ : int
+        Epochs run.
+    history_ : list of dict
+        One record an epoch: ``epoch``, ``train_loss`` and, with early stopping, ``valid_loss``.
+    n_features_in_ : int
+        Measurements of an image.
+    feature_names_in_ : ndarray of str
+        Names of the columns, where ``X`` had them.
+    x_mean_, x_scale_ : ndarray
+        Location and scale of the measurements.
+    n_outputs_ : int
+        Pixels of an image.
+    y_mean_, y_scale_ : ndarray of shape (n_outputs_,)
+        Location and scale of the pixels.
+    meta_params_ : dict of str to ndarray
+        What all operators share.
+    state_ : dict of str to Tensor
+        The operator in standard units.
+    adapted_ : bool
+        Whether ``predict`` answers for one operator, or for the mean of all.
+
+    Notes
+    -----
+    What it learns suits operators that are known as well as those of training, from ``n_support``
+    pairs at most: with an exact operator and fewer pairs than pixels in training, the methods below
+    do better.
+
+    See Also
+    --------
+    GANReconstructor : Where operators are known and clean images are all that there is.
+    MixturePriorReconstructor : The same, in closed form; takes calibration pairs, too.
+
+    References
+    ----------
+    .. [1] Adler and Oktem (2017). Solving ill-posed inverse problems using iterative deep neural
+       networks. Algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_digits
+    >>> from skmeta import UnrolledReconstructor
+    >>> images = load_digits().data[:600] / 16
+    >>> rng = np.random.default_rng(0)
+    >>> operators = rng.normal(size=(20, 16, 64)) / 4
+    >>> groups = np.repeat(np.arange(20), 30)
+    >>> X = np.einsum("nmp,np->nm", operators[groups], images)
+    >>> model = UnrolledReconstructor(max_epochs=2, random_state=0).fit(X, images, groups=groups)
+    >>> A = rng.normal(size=(16, 64)) / 4
+    >>> new = model.adapt(images[:20] @ A.T, images[:20])  # twenty calibration pairs
+    >>> new.predict(images[20:25] @ A.T).shape
+    (5, 64)
+    >>> known = model.adapt(operator=A)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **EPISODIC,
+        "n_iterations": POSITIVE_INT,
+        "n_support": POSITIVE_INT,
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (256,),
+        *,
+        module: Any = None,
+        n_iterations: int = 10,
+        n_support: int = 20,
+        n_query: int = 30,
+        tasks_per_batch: int = 8,
+        max_epochs: int = 60,
+        lr: float = 0.002,
+        optimizer: Any = "adam",
+        early_stopping: Any = "auto",
+        validation_fraction: float = 0.1,
+        callbacks: list | None = None,
+        checkpoint: Any = None,
+        device: str = "auto",
+        warm_start: bool = False,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.module = module
+        self.n_iterations = n_iterations
+        self.n_support = n_support
+        self.n_query = n_query
+        self.tasks_per_batch = tasks_per_batch
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.optimizer = optimizer
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.callbacks = callbacks
+        self.checkpoint = checkpoint
+        self.device = device
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _make_learner(self) -> UnrolledLearner:
+        n_pixels = int(self.n_outputs_)
+        sizes = 2 * n_pixels, n_pixels
+        hidden = tuple(int(n) for n in self.hidden_layer_sizes)
+        net = (
+            mlp([sizes[0], *hidden, sizes[1]])
+            if self.module is None
+            else build_module(self.module, *sizes)
+        )
+        return UnrolledLearner(net, int(self.n_features_in_), n_pixels, int(self.n_iterations))
+
+    def _fit_targets(self, y: np.ndarray, numbers: np.ndarray, n_tasks: int, grouped: bool) -> None:
+        super()._fit_targets(y, numbers, n_tasks, grouped)
+        # Pixels have one unit: an error counts the same in a dark corner as in the middle.
+        spread = float(np.sqrt(np.square(self.y_scale_ / self.y_scale_.max()).mean()))
+        self.y_scale_ = np.full(self.n_outputs_, spread * self.y_scale_.max())
+
+    def adapt(
+        self, X: Any = None, y: Any = None, *, operator: Any = None, **task: Any
+    ) -> UnrolledReconstructor:
+        """Adapt to an operator; ``self`` is left as it is.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_pairs, n_measurements), default=None
+            Calibration: measurements by an unknown operator, at least one.
+        y : array-like of shape (n_pairs, n_pixels), default=None
+            Calibration: the images measured.
+        operator : array-like, sparse matrix or LinearOperator, default=None
+            The operator where it is known, of shape (n_measurements, n_pixels); without pairs.
+
+        Returns
+        -------
+        estimator : UnrolledReconstructor
+            A new estimator for this operator, which shares what was learned with ``self``.
+
+        Raises
+        ------
+        ValueError
+            If neither pairs nor an operator is given, or both, or they do not fit those of ``fit``.
+        """
+        if operator is None:
+            return super().adapt(X, y, **task)
+        check_is_fitted(self)
+        if X is not None or y is not None:
+            raise ValueError("Give a known operator or calibration pairs (X and y), not both.")
+        if task:
+            raise TypeError(f"{type(self).__name__}.adapt does not take {sorted(task)}.")
+        measurement = as_measurement(operator, self.n_outputs_)
+        if not measurement.linear:
+            raise ValueError(
+                "UnrolledReconstructor takes linear operators. Use GANReconstructor for a "
+                "ForwardModel."
+            )
+        if measurement.n_measurements != self.n_features_in_:
+            raise ValueError(
+                f"The operator gives {measurement.n_measurements} measurements, and those of fit "
+                f"gave {self.n_features_in_}."
+            )
+        # In standard units the operator has a constant: the measurements of the mean image.
+        matrix = measurement.dense()
+        constant = matrix @ self.y_mean_ - self.x_mean_
+        whole = np.column_stack([matrix * self.y_scale_, constant])
+        whole = whole / np.broadcast_to(self.x_scale_, len(whole))[:, None]
+        device, dtype = self._where()
+        state = {"operator": torch.tensor(whole[None], device=device, dtype=dtype)}
+        return self._sibling(state_=state, adapted_=True, _query_tasks=None)
