@@ -47,6 +47,8 @@ PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 NOT_THE_CALLER = (PACKAGE, *CALLBACK_FRAMES)
 # Rows that one forward pass takes at a time when predicting.
 PREDICT_ROWS = 2**15
+# And numbers in them: a convolution makes a hundred times as many of an image.
+PREDICT_NUMBERS = 2**18
 
 
 class MetaEstimator(EpisodicTraining, CallbackSupportMixin, Html, Pickling, ABC):
@@ -318,8 +320,9 @@ class MetaEstimator(EpisodicTraining, CallbackSupportMixin, Html, Pickling, ABC)
         device, dtype = self._where()
         parts = []
         with torch.no_grad():
-            for start in range(0, len(X), PREDICT_ROWS):
-                rows = as_tensor(X[start : start + PREDICT_ROWS], device, dtype)
+            most = max(1, min(PREDICT_ROWS, PREDICT_NUMBERS // X.shape[1]))
+            for start in range(0, len(X), most):
+                rows = as_tensor(X[start : start + most], device, dtype)
                 outputs = getattr(self.learner_, verb)(state, TaskRows.single(rows))
                 parts.append(outputs.cpu().numpy())
         return np.concatenate(parts).astype(np.float64, copy=False)
