@@ -14,16 +14,18 @@ from sklearn.utils.estimator_checks import (
 )
 
 import skmeta
+from skmeta.base._adaptive import Adaptive
 from skmeta.datasets import make_digit_questions, make_sinusoids
 from skmeta.exceptions import SingleTaskWarning
-from tests.instances import SMALL, estimator_names, reconstructor_names, small
+from tests.instances import SMALL, estimator_names, small
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::skmeta.exceptions.SingleTaskWarning",
+    "ignore::skmeta.exceptions.ModeCollapseWarning",
 )
 NAMES = estimator_names()
-# Those that learn from tasks, and those that learn from images and adapt to operators.
-ALL = NAMES + reconstructor_names()
+# Those that learn from tasks, and those that learn from images or rows alone.
+ALL = NAMES + estimator_names(Adaptive)
 # Trained episodically, with the options of gradient descent; the others are fitted in closed form.
 EPISODIC = [name for name in NAMES if "max_epochs" in small(name).get_params()]
 SEEDED = [name for name in NAMES if "random_state" in small(name).get_params()]
