@@ -25,6 +25,7 @@ from skmeta.generative._code_search import (
 from skmeta.generative._draws import OperatorDraws
 from skmeta.generative._gaussian import MOST_PIXELS
 from skmeta.generative._latent_learner import CodeInference, LatentLearner
+from skmeta.generative._mixture import MixturePriorReconstructor
 from skmeta.generative._modules import check_net, restore, to_arrays, train_both, usable_device
 from skmeta.generative._posterior import Posterior
 from skmeta.generative._prior import Prior
@@ -116,6 +117,8 @@ default=None
     ----------
     meta_params_ : dict of str to ndarray
         Generator, discriminator, start and step lengths.
+    centre_, scale_ : ndarray of shape (n_pixels,), float
+        Mean image and standard deviation of a pixel: the generator's units.
     prior_ : dict of str to ndarray
         The mixture, under ``residual="mixture"``.
     beyond_ : dict of str to ndarray
@@ -332,11 +335,7 @@ default=None
         )
 
     def _fit_mixture(self, X: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-        from skmeta.generative._mixture import MixturePriorReconstructor
-
-        mixture = MixturePriorReconstructor(random_state=seed)
-        prior: Prior = mixture._fit_prior(X)
-        return prior.arrays()
+        return MixturePriorReconstructor(random_state=seed)._fit_prior(X).arrays()
 
     def _answers(self, images: np.ndarray, seed: int) -> list[tuple[np.ndarray, Blend]]:
         """Images set aside, measured in many ways, and what both priors make of them."""
