@@ -167,7 +167,8 @@ default=None
     --------
     >>> from sklearn.datasets import load_digits
     >>> from skmeta import GANReconstructor
-    >>>     >>> X = load_digits().data / 16
+    >>> from skmeta.operators import GaussianMeasurements
+    >>> X = load_digits().data / 16
     >>> model = GANReconstructor(max_epochs=2, hidden_layer_sizes=(64,), random_state=0)
     >>> model = model.fit(X[:1500])
     >>> A = GaussianMeasurements(16, 64, random_state=0)

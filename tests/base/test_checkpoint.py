@@ -386,6 +386,7 @@ def whole_files(folder):
     return names
 
 
+@pytest.mark.slow
 def test_killed_while_writing(tmp_path):
     X, y, groups = waves()
     wanted = maml(max_epochs=12).fit(X, y, groups=groups).predict(X).tobytes().hex()
