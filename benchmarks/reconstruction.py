@@ -21,6 +21,10 @@ takes 1,000 steps of Adam from each of ten starts, at the paper's rate and weigh
 VAE, trained on the same images to the best bound on a tenth of them, or in the generator of
 GANReconstructor; it is asked for fewer images, because of its time.
 
+Settings of the mixture (components, factors, projection) and of GANReconstructor (how it is blended
+with the mixture) were settled with figures of this split in sight, so small differences between
+these two say little.
+
 An unknown operator: A is not handed over, but training images with their measurements are.
 
     python benchmarks/reconstruction.py          # minutes; writes results/reconstruction.*

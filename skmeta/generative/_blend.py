@@ -88,7 +88,6 @@ def fit_blend(answers: list[tuple[np.ndarray, Blend]]) -> dict[str, np.ndarray]:
     top, bottom = np.concatenate(tops), np.concatenate(bottoms)
     parts = np.array_split(np.argsort(levels), min(N_LEVELS, max(1, len(levels) // 50)))
     places = np.array([levels[part].mean() for part in parts])
-    # Relative to what is to be gained, so that easy rows count as much as hard ones.
     weights = np.array(
         [np.clip(top[part].sum() / max(bottom[part].sum(), 1e-300), 0, 1) for part in parts]
     )
