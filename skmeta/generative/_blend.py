@@ -37,9 +37,7 @@ class Blend:
     @property
     def level(self) -> np.ndarray:
         """How unsure each row is, as the logarithm of a typical relative error."""
-        std = self.std if self.other_std is None else self.other_std
-        assert std is not None
-        return np.log(np.sqrt(np.square(std).mean(axis=1)) / self.scale + 1e-12)
+        return np.log(np.sqrt(np.square(self._base()).mean(axis=1)) / self.scale + 1e-12)
 
     def result(
         self, learned: dict[str, np.ndarray], *, return_std: bool

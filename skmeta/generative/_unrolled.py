@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from skmeta.base import MetaRegressor
@@ -134,7 +132,6 @@ class UnrolledReconstructor(MetaRegressor):
         **EPISODIC,
         "n_iterations": POSITIVE_INT,
         "n_support": POSITIVE_INT,
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
     }
 
     def __init__(
