@@ -21,6 +21,7 @@ from skmeta.base._rows import TaskBatch
 from skmeta.core.learner import Learner
 
 # With fewer tasks there is nothing to compare on: one is an ordinary problem, two share a line.
+# Those of a single row do not count: nothing varies within them, and there is none to predict.
 FEWEST_TASKS = 3
 FEW_TASKS = {1: "gp", 2: "linear"}
 
@@ -79,13 +80,14 @@ class AutoMeta(MetaEstimator):
         X, y = self._check_rows(X, y, reset=True)
         numbers, n_tasks = task_numbers(groups, len(X))
         self._fit_targets(y, numbers, n_tasks, groups is not None)
-        if n_tasks > 1 and int(np.bincount(numbers).max()) < 2:
+        n_useful = n_tasks if n_tasks == 1 else int((np.bincount(numbers) > 1).sum())
+        if n_useful == 0:
             raise ValueError(self._no_episode)
         y = self._targets(y)
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(np.iinfo(np.int32).max))
-        if n_tasks < FEWEST_TASKS:
-            names = [FEW_TASKS[n_tasks]]
+        if n_useful < FEWEST_TASKS:
+            names = [FEW_TASKS[n_useful]]
             self._sizes = np.zeros(1)
             self._scores = np.full((1, 2), np.nan)
             self._weights, self._factors = np.ones((1, 1)), np.ones(1)
@@ -125,6 +127,11 @@ class AutoMeta(MetaEstimator):
         # Tasks are shuffled: their order may mean something.
         shuffled = rng.permutation(n_tasks)[numbers]
         folds = list(GroupKFold(min(self.cv, n_tasks)).split(numbers, groups=shuffled))
+        useful = np.bincount(numbers) > 1
+        if min(useful[np.unique(numbers[train])].sum() for train, _ in folds) < FEWEST_TASKS - 1:
+            # Two folds may leave a single task to learn from; three, each with one of the largest
+            # tasks, never do.
+            folds = list(GroupKFold(FEWEST_TASKS).split(numbers, groups=shuffled))
         seeds = rng.randint(np.iinfo(np.int32).max, size=len(folds))
         return [(*fold, int(seed)) for fold, seed in zip(folds, seeds, strict=True)]
 

@@ -93,7 +93,8 @@ class AutoMetaClassifier(AutoMeta, MetaClassifier):
     n_support : sequence of int, default=(0, 1, 3, 5, 10)
         Numbers of support rows to choose for. Between them weights are interpolated.
     cv : int, default=5
-        Folds of tasks, at most as many as there are tasks.
+        Folds of tasks, at most as many as there are tasks. Three where two would leave a single
+        task to learn from.
     n_repeats : int, default=5
         Draws of the support of every task left out.
     n_jobs : int or None, default=None
@@ -141,7 +142,8 @@ class AutoMetaClassifier(AutoMeta, MetaClassifier):
     -----
     The blend is the weighted mean of the members' log probabilities, made sharper or blunter as the
     tasks left out ask for. With one task the Gaussian process answers, with two the linear model:
-    there is nothing to choose on. An adapted estimator holds its support rows, also in a pickle.
+    there is nothing to choose on. Tasks of a single row do not count. An adapted estimator holds
+    its support rows, also in a pickle and in a file.
 
     References
     ----------

@@ -134,7 +134,8 @@ class AutoMetaRegressor(AutoMeta, MetaRegressor):
     n_support : sequence of int, default=(0, 1, 3, 5, 10)
         Numbers of support rows to choose for. Between them weights are interpolated.
     cv : int, default=5
-        Folds of tasks, at most as many as there are tasks.
+        Folds of tasks, at most as many as there are tasks. Three where two would leave a single
+        task to learn from.
     n_repeats : int, default=5
         Draws of the support of every task left out.
     n_jobs : int or None, default=None
@@ -181,7 +182,8 @@ class AutoMetaRegressor(AutoMeta, MetaRegressor):
     Notes
     -----
     With one task the Gaussian process answers, with two the linear model: there is nothing to
-    choose on. Predictive intervals are calibrated on the tasks left out.
+    choose on. Tasks of a single row do not count. Predictive intervals are calibrated on the tasks
+    left out.
 
     References
     ----------
