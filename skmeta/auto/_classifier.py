@@ -10,7 +10,9 @@ from sklearn.base import clone
 from skmeta.auto._base import AutoMeta
 from skmeta.auto._blend import LabelsLeftOut, sharpness
 from skmeta.auto._members import Team
+from skmeta.auto._saved_members import POOLED
 from skmeta.base import MetaClassifier
+from skmeta.base._saved_parts import SavedPart
 from skmeta.closed_form._hierarchical_gp import HierarchicalGPClassifier
 from skmeta.closed_form._hierarchical_logistic import HierarchicalLogisticRegression
 from skmeta.model_selection._baselines import ClassifierBaseline
@@ -168,6 +170,7 @@ class AutoMetaClassifier(AutoMeta, MetaClassifier):
     """
 
     _team: ClassVar[type[Team]] = Classifiers
+    _saved_parts: ClassVar[dict[str, SavedPart]] = {"pooled": POOLED}
     # What its members can do: a task's own labels are nothing that others could tell of.
     shared_classes: ClassVar[bool] = True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,7 @@ from skmeta.base._adaptive import Adaptive
 from skmeta.base._constraints import check_layer_sizes
 from skmeta.base._container import Unpacker, from_bytes
 from skmeta.base._rows import TOO_FAR, seeded_torch
-from skmeta.base._saved_trees import boosting_from_plain
-from skmeta.base._saving import FORMAT, public_estimators, refuse_odd_name
+from skmeta.base._saving import FORMAT, public_estimators, refuse_odd_name, saved_parts
 
 
 def load(
@@ -99,7 +99,9 @@ class _Reading:
         self._given = given
         self._needed: set[str] = set()
         self._made: list[tuple[str, Any]] = []
-        others = {"estimator": self._estimator, "boosting": self._boosting}
+        self._parts = saved_parts()
+        kinds = ("estimator", *self._parts)
+        others = {kind: partial(self._earlier, kind=kind) for kind in kinds}
         self._unpacker = Unpacker(arrays, others)
         # A column has a mean at least, so that a number of columns beyond it is made up.
         self._most = sum(array.size for array in arrays.values())
@@ -127,12 +129,6 @@ class _Reading:
             )
         return estimator, version
 
-    def _estimator(self, place: Any) -> Any:
-        return self._earlier(place, "estimator")
-
-    def _boosting(self, place: Any) -> Any:
-        return self._earlier(place, "boosting")
-
     def _earlier(self, place: Any, kind: str) -> Any:
         if type(place) is not int or not 0 <= place < len(self._made):
             raise ValueError("one estimator in it asks for another that is not there")
@@ -141,9 +137,9 @@ class _Reading:
         return self._made[place][1]
 
     def _make(self, entry: dict[str, Any]) -> tuple[str, Any]:
-        if set(entry) == {"boosting"}:
-            plain = self._unpacker.unpack(entry["boosting"])
-            return "boosting", boosting_from_plain(plain, self._most)
+        if len(entry) == 1 and (kind := next(iter(entry))) in self._parts:
+            plain = self._unpacker.unpack(entry[kind])
+            return kind, self._parts[kind].from_plain(plain, self._most)
         cls = public_estimators().get(entry["class"])
         if cls is None:
             raise ValueError(f"it holds a {entry['class']!r}, which skmeta {__version__} lacks")

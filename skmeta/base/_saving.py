@@ -13,7 +13,8 @@ from skmeta._version import __version__
 from skmeta.base._adaptive import Adaptive
 from skmeta.base._container import NotPlainError, Packer, replace_file, to_bytes
 from skmeta.base._estimator import MetaEstimator
-from skmeta.base._saved_trees import boosting_to_plain, is_boosting
+from skmeta.base._saved_parts import SavedPart
+from skmeta.base._saved_trees import BOOSTING
 
 FORMAT = 1
 # Public fitted attributes end in an underscore, private ones begin with one.
@@ -40,8 +41,9 @@ def save(estimator: MetaEstimator | Adaptive, path: str | os.PathLike) -> None:
         If ``estimator`` is not one of skmeta's own: a pipeline, say.
     ValueError
         If it holds something that is neither a plain value nor an array nor an estimator of
-        skmeta's, such as a fitted model of scikit-learn's. Gradient boosting as
-        ``feature_regressor="boosting"`` fits it is saved.
+        skmeta's, such as a fitted model of the user's. Gradient boosting as
+        ``feature_regressor="boosting"`` fits it and the pooled models of
+        :class:`AutoMetaClassifier` are saved.
     OSError
         If the file cannot be written. Nothing is left behind then, and what was there stays.
 
@@ -118,6 +120,14 @@ def public_estimators() -> dict[str, Any]:
     }
 
 
+def saved_parts() -> dict[str, SavedPart]:
+    """All else that estimators may hold, by the name that it has in a file."""
+    found = {"boosting": BOOSTING}
+    for cls in public_estimators().values():
+        found |= getattr(cls, "_saved_parts", {})
+    return found
+
+
 def refuse_odd_name(cls: type, name: str) -> None:
     """Let no attribute through that is none of a fit's, or would hide what the class does."""
     if not ATTRIBUTE.fullmatch(name) or name.startswith("__") or hasattr(cls, name):
@@ -139,12 +149,13 @@ class _Writing:
             return os.fspath(value)  # the folder of checkpoint=, which takes either
         if isinstance(value, MetaEstimator | Adaptive):
             return {"estimator": self.add(value, where)}
-        if is_boosting(value):
-            if id(value) not in self._known:
-                plain = self.packer.pack(boosting_to_plain(value), where)
-                self.objects.append({"boosting": plain})
-                self._known[id(value)] = len(self.objects) - 1, value
-            return {"boosting": self._known[id(value)][0]}
+        for name, part in saved_parts().items():
+            if part.holds(value):
+                if id(value) not in self._known:
+                    plain = self.packer.pack(part.to_plain(value), where)
+                    self.objects.append({name: plain})
+                    self._known[id(value)] = len(self.objects) - 1, value
+                return {name: self._known[id(value)][0]}
         raise NotPlainError(f"{where} is a {type(value).__name__}")
 
     def add(self, estimator: Any, where: str) -> int:
