@@ -6,10 +6,11 @@ import warnings
 from typing import Any, ClassVar
 
 from skmeta._version import __version__
+from skmeta.base._callbacks import WHILE_FITTING, TellingFit
 from skmeta.base._html import Html
 
 
-class Adaptive(Html):
+class Adaptive(TellingFit, Html):
     """What :func:`skmeta.save` needs of an estimator that is no meta-estimator.
 
     Its fitted attributes are numpy arrays and plain values. What can be made of them is named in
@@ -27,8 +28,16 @@ class Adaptive(Html):
     def _derive(self) -> None:
         """Make what ``_derived`` names, from everything else."""
 
+    def __copy__(self) -> Any:
+        # Callbacks are given a copy in the midst of a fit, of which nothing can be derived yet.
+        new = self._sibling()
+        for name in WHILE_FITTING:
+            new.__dict__.pop(name, None)
+        return new
+
     def __getstate__(self) -> dict[str, Any]:
-        state = {k: v for k, v in super().__getstate__().items() if k not in self._derived}
+        left_out = {*self._derived, *WHILE_FITTING}
+        state = {k: v for k, v in super().__getstate__().items() if k not in left_out}
         if "callbacks" in state and self.__sklearn_is_fitted__():
             state["callbacks"] = None  # a used callback may hold the optimiser, or the whole net
         return {**state, "_skmeta_version": __version__}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import warnings
 from abc import ABC, abstractmethod
 from contextlib import suppress
@@ -15,13 +13,7 @@ import torch
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skmeta.base._callbacks import (
-    CALLBACK_FRAMES,
-    CallbackSupportMixin,
-    EpochTeller,
-    fit_and_tell,
-    has_callbacks,
-)
+from skmeta.base._callbacks import EpochTeller, TellingFit, has_callbacks, level_of_caller
 from skmeta.base._checkpoint import CheckpointFile, fingerprint_of
 from skmeta.base._constraints import check_layer_sizes
 from skmeta.base._groups import NO_GROUPS, task_numbers
@@ -43,15 +35,13 @@ from skmeta.core.numerics import draw_in_tails, location_and_scale
 from skmeta.core.tasks import TaskRows
 from skmeta.exceptions import SingleTaskWarning
 
-PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-NOT_THE_CALLER = (PACKAGE, *CALLBACK_FRAMES)
 # Rows that one forward pass takes at a time when predicting.
 PREDICT_ROWS = 2**15
 # And numbers in them: a convolution makes a hundred times as many of an image.
 PREDICT_NUMBERS = 2**18
 
 
-class MetaEstimator(EpisodicTraining, CallbackSupportMixin, Html, Pickling, ABC):
+class MetaEstimator(EpisodicTraining, TellingFit, Html, Pickling, ABC):
     """Base of all estimators: meta-train with ``fit``, meet a new task with ``adapt``.
 
     A method adds its parameters, their constraints and :meth:`_make_learner`.
@@ -129,24 +119,11 @@ class MetaEstimator(EpisodicTraining, CallbackSupportMixin, Html, Pickling, ABC)
         TrainingDivergedError
             If the loss becomes NaN or infinite; the text names the step and the cure.
         """
-        if has_callbacks(self):
-            return fit_and_tell(self, X, y, groups)
-        return self._fit_or_restore(X, y, groups)
-
-    def _fit_or_restore(self, X: Any, y: Any, groups: Any) -> MetaEstimator:
-        before = dict(vars(self))
-        try:
-            return self._fit(X, y, groups)
-        except BaseException:
-            if getattr(self, "warm_start", False):  # what was learned stays usable
-                self.__dict__.clear()
-                self.__dict__.update(before)
-            raise
+        return self._fit_and_tell(X, y, groups)
 
     def _fit(self, X: Any, y: Any, groups: Any) -> MetaEstimator:
         self._validate_params()
         check_layer_sizes(getattr(self, "hidden_layer_sizes", ()))
-        given = X, y
         X, y = self._check_rows(X, y, reset=True)
         numbers, n_tasks = task_numbers(groups, len(X))
         if not getattr(self, "warm_start", False):
@@ -166,7 +143,7 @@ class MetaEstimator(EpisodicTraining, CallbackSupportMixin, Html, Pickling, ABC)
             # In one precision, whatever a module of the user's came in.
             learner = self._start_learner().to(device, self._training_dtype)
             results = partial(self._results, X, y, numbers, n_tasks)
-            teller = EpochTeller(self, *given, results) if has_callbacks(self) else None
+            teller = EpochTeller(self, results) if has_callbacks(self) else None
             self._train(learner, X, y, numbers, generator, keeper, teller)
         self.__dict__.update(results(learner))
         return self
@@ -215,11 +192,7 @@ class MetaEstimator(EpisodicTraining, CallbackSupportMixin, Html, Pickling, ABC)
         return inference_dtype(device)
 
     def _warn_single_task(self) -> None:
-        # It points at the caller's line, however many classes have had their say in between.
-        frame, level = sys._getframe(), 1
-        while frame.f_back is not None and frame.f_code.co_filename.startswith(NOT_THE_CALLER):
-            frame, level = frame.f_back, level + 1
-        warnings.warn(NO_GROUPS, SingleTaskWarning, stacklevel=level)
+        warnings.warn(NO_GROUPS, SingleTaskWarning, stacklevel=level_of_caller())
 
     def _fit_features(self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         """Standardise columns for our own nets; a module of the user's gets X as it is."""

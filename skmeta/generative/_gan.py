@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -18,20 +18,13 @@ from torch import nn
 from skmeta.base._adaptive import Adaptive
 from skmeta.base._constraints import LARGEST, POSITIVE_INT, check_layer_sizes
 from skmeta.base._groups import task_numbers
-from skmeta.base._module import build_module
-from skmeta.core.numerics import location_and_scale
-from skmeta.exceptions import ModeCollapseWarning
 from skmeta.generative._gan_learner import GANLearner
-from skmeta.generative._modules import check_net, restore, to_arrays, train_both, usable_device
-from skmeta.generative._quality import missing_modes
-from skmeta.nets import DCGANDiscriminator, DCGANGenerator, mlp
+from skmeta.generative._modules import restore, to_arrays, train_both, usable_device
+from skmeta.generative._players import checked_players, fit_scale, image_shape_of, make_players
+from skmeta.generative._quality import missing_modes_of, warn_of_missing_modes
 
 # Rows drawn at a time.
 SAMPLE_ROWS = 2**13
-# Rows drawn, and compared with as many of those trained on, to see whether kinds of rows are lost.
-CHECKED_ROWS = 1000
-# A generator that never draws a larger share of the training rows' kinds has collapsed.
-TOLERATED_LOSS = 0.2
 POSITIVE = Interval(Real, 0, LARGEST, closed="right")
 
 
@@ -255,105 +248,49 @@ class GANSampler(Adaptive):
         ModeCollapseWarning
             If samples leave out whole kinds of rows.
         """
+        return self._fit_and_tell(X, y, groups)
+
+    def _fit(self, X: Any, y: Any, groups: Any) -> GANSampler:
         from skmeta.training import RowStream  # skorch takes a second to import
 
         self._validate_params()
         check_layer_sizes(self.hidden_layer_sizes)
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         numbers, n_tasks = task_numbers(groups, len(X))
-        self._fit_scale(X)
+        self.x_mean_, self.x_scale_ = fit_scale(X, image_shape_of(self))
         order = np.argsort(numbers, kind="stable")
         rows, sizes = self._scaled(X[order]), torch.from_numpy(np.bincount(numbers))
-
         by_task = n_tasks > 1
-
-        def make() -> GANLearner:
-            learner = self._make_learner()
-            learner.by_task = by_task
-            codes, few = torch.randn(2, int(self.latent_size)), torch.tensor(rows[:2]).float()
-            check_net("generator", learner.generator, codes, X.shape[1])
-            check_net("discriminator", learner.discriminator, few, 1)
-            return learner
 
         def stream(device: torch.device, generator: torch.Generator) -> RowStream:
             x = torch.tensor(rows, dtype=torch.float32, device=device)
             n = min(self.batch_size, len(x))
             return RowStream(x, sizes if by_task else None, n, self.tasks_per_batch, generator)
 
+        def finish(new: GANSampler, learner: GANLearner, seed: int) -> None:
+            new.__dict__.pop("_learner", None)
+            new.meta_params_ = to_arrays(learner.state_dict())
+            new.state_ = to_arrays(learner.average.state_dict())
+            new.n_tasks_ = n_tasks
+            new.adapted_ = False
+            params = new.get_params(deep=False)
+            new.frozen_params_ = {k: v for k, v in params.items() if k != "callbacks"}
+            new._derive()
+            new.missing_modes_ = missing_modes_of(new, X, seed)
+
         continues = self.warm_start and hasattr(self, "_learner")
-        learner, self.history_, seed = train_both(
+        train_both(
             self,
-            make,
+            partial(checked_players, self, rows, by_task),
             stream,
             [("discriminator.*", self.discriminator_lr)],
             rows,
             numbers,
+            finish=finish,
             start=self._learner.state_dict() if continues else None,
         )
-        self.n_iter_ = len(self.history_)
-        self.__dict__.pop("_learner", None)
-        self.meta_params_ = to_arrays(learner.state_dict())
-        self.state_ = to_arrays(learner.average.state_dict())
-        self.n_tasks_ = n_tasks
-        self.adapted_ = False
-        self.frozen_params_ = {k: v for k, v in self.get_params(False).items() if k != "callbacks"}
-        self._derive()
-        self._look_for_modes(X, seed)
+        warn_of_missing_modes(self.missing_modes_)
         return self
-
-    def _make_learner(self) -> GANLearner:
-        sizes = (int(self.latent_size), int(self.n_features_in_))
-        hidden = tuple(int(n) for n in self.hidden_layer_sizes)
-        shape = self._image_shape()
-        convolved = shape if self.architecture == "dcgan" else None
-        if self.architecture == "dcgan" and shape is None:
-            raise ValueError("architecture='dcgan' needs image_shape=(height, width).")
-        if self.generator is not None:
-            generator = build_module(self.generator, *sizes)
-        else:
-            net = (
-                DCGANGenerator(sizes[0], convolved)
-                if convolved is not None
-                else mlp([sizes[0], *hidden, sizes[1]], "leaky_relu")
-            )
-            generator = net if shape is None else nn.Sequential(*_layers(net), nn.Tanh())
-        if self.discriminator is not None:
-            discriminator = build_module(self.discriminator, sizes[1], 1)
-        elif convolved is not None:
-            discriminator = DCGANDiscriminator(convolved)
-        else:
-            discriminator = mlp([sizes[1], *hidden, 1], "leaky_relu")
-        return GANLearner(
-            generator,
-            discriminator,
-            latent_size=sizes[0],
-            penalty=float(self.penalty),
-            averaging=float(self.averaging),
-            inner_lr=float(self.inner_lr),
-            n_inner_steps=int(self.n_inner_steps),
-            inner_batch_size=int(self.batch_size),
-        )
-
-    def _image_shape(self) -> tuple[int, ...] | None:
-        if self.image_shape is None:
-            return None
-        shape = tuple(self.image_shape)
-        whole = all(isinstance(side, Integral) and side > 0 for side in shape)
-        if len(shape) not in (2, 3) or not whole or np.prod(shape) != self.n_features_in_:
-            raise ValueError(
-                f"image_shape must be (height, width) or (channels, height, width) with "
-                f"{self.n_features_in_} values in all, one a column of X; got {self.image_shape!r}."
-            )
-        return tuple(int(side) for side in shape)
-
-    def _fit_scale(self, X: np.ndarray) -> None:
-        """Columns one by one; for images all alike, so that the range becomes -1 to 1."""
-        if self._image_shape() is None:
-            self.x_mean_, self.x_scale_ = location_and_scale(X)
-            return
-        low, high = X.min(), X.max()
-        half = high / 2 - low / 2
-        self.x_mean_, self.x_scale_ = np.array([low + half]), np.array([half if half > 0 else 1.0])
 
     def _scaled(self, X: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
@@ -361,20 +298,6 @@ class GANSampler(Adaptive):
         if not (np.abs(scaled) < LARGEST).all():
             raise ValueError("X holds values too large to be standardised. Check its units.")
         return scaled
-
-    def _look_for_modes(self, X: np.ndarray, seed: int) -> None:
-        drawn = self.sample(CHECKED_ROWS, random_state=seed)
-        rng = np.random.default_rng(seed)
-        chosen = rng.choice(len(X), min(len(X), CHECKED_ROWS), replace=False)
-        self.missing_modes_ = missing_modes(X[chosen], drawn, random_state=seed)
-        if self.missing_modes_ > TOLERATED_LOSS:
-            warnings.warn(
-                f"About {self.missing_modes_:.0%} of the training rows are of kinds that samples "
-                "never are (mode collapse, or too little training). Raise max_epochs first; then "
-                "penalty, or batch_size.",
-                ModeCollapseWarning,
-                stacklevel=3,
-            )
 
     # ---------------------------------------------------------------- adapt and sample
 
@@ -454,7 +377,7 @@ class GANSampler(Adaptive):
             device = usable_device(self.frozen_params_["device"])
             shell = self._sibling(**self.frozen_params_)
             self._learner = restore(
-                GANSampler._make_learner,
+                make_players,
                 shell,
                 self.meta_params_,
                 device,
@@ -462,8 +385,3 @@ class GANSampler(Adaptive):
             )
         like = next(self._learner.parameters())
         self._weights = {k: torch.tensor(v).to(like)[None] for k, v in self.state_.items()}
-
-
-def _layers(net: nn.Module) -> list[nn.Module]:
-    """The layers of a plain stack, so that it stays one with a layer more."""
-    return list(net) if isinstance(net, nn.Sequential) else [net]

@@ -290,12 +290,18 @@ default=None
             return RowStream(x, None, min(self.batch_size, len(x)), 1, generator)
 
         rates = [(f"generator.{name}", META_RATE * self.lr) for name in META_PARAMETERS]
-        learner, self.history_, seed = train_both(
-            self, make, stream, rates, X, lr_schedule="cosine"
-        )
-        self.n_iter_ = len(self.history_)
-        self.meta_params_ = to_arrays(learner.state_dict())
         self.frozen_params_.pop("callbacks")
+
+        def finish(new: GANReconstructor, learner: LatentLearner, seed: int) -> None:
+            new._finish(X, kept, aside, learner, seed)
+
+        train_both(self, make, stream, rates, X, finish=finish, lr_schedule="cosine")
+
+    def _finish(
+        self, X: np.ndarray, kept: np.ndarray, aside: np.ndarray, learner: LatentLearner, seed: int
+    ) -> None:
+        """Take what was trained, and learn what lies beyond it."""
+        self.meta_params_ = to_arrays(learner.state_dict())
         self._inference = self._restore()
         self.beyond_ = beyond_range(self._inference, self._batches(kept))
         self.prior_, self.blend_ = {}, {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
+from skmeta.base._callbacks import EpochTeller, has_callbacks
 from skmeta.base._checkpoint import CheckpointFile, fingerprint_of
 from skmeta.base._rows import inference_dtype, resolve_device, seeded_torch, to_numpy
 
@@ -92,10 +95,13 @@ def train_both(
     stream: Callable[[torch.device, torch.Generator], Any],
     groups: list[tuple[str, float]],
     *arrays: np.ndarray,
+    finish: Callable[[Any, Module, int], None],
     start: dict[str, Tensor] | None = None,
     lr_schedule: str = "constant",
-) -> tuple[Module, list[dict[str, Any]], int]:
+) -> None:
     """Make the players of an estimator and train them, with its options and its checkpoint.
+
+    What was trained is handed to ``finish``; ``history_`` and ``n_iter_`` are set.
 
     Parameters
     ----------
@@ -109,15 +115,13 @@ def train_both(
         Rates of parameters, by pattern.
     *arrays : ndarray
         The data, which a checkpoint belongs to.
+    finish : callable
+        Sets what the fit learned: from the estimator, what was trained, and a seed for what comes
+        after. While callbacks look on, it is called at every epoch, with a copy of the estimator.
     start : dict of Tensor or None, default=None
         Weights that training goes on from.
     lr_schedule : {"constant", "cosine"}, default="constant"
         How rates change.
-
-    Returns
-    -------
-    game, history, seed
-        What was trained, a record an epoch, and a seed for what comes after.
     """
     from skmeta.training import train_game  # skorch takes a second to import
 
@@ -142,7 +146,11 @@ def train_both(
                     f"{error}. Set warm_start=False to start anew."
                 ) from error
         game.to(device, torch.float32).train()
-        history = train_game(
+        seed = int(seeds[0])
+        teller = None
+        if has_callbacks(estimator):
+            teller = EpochTeller(estimator, partial(_finished, estimator, finish, seed))
+        estimator.history_ = train_game(
             game,
             stream(device, generator),
             max_epochs=estimator.max_epochs,
@@ -153,5 +161,18 @@ def train_both(
             generator=generator,
             verbose=estimator.verbose,
             keeper=keeper,
+            teller=teller,
         )
-    return game, history, int(seeds[0])
+    estimator.n_iter_ = len(estimator.history_)
+    finish(estimator, game, seed)
+
+
+def _finished(
+    estimator: Any, finish: Callable[[Any, Module, int], None], seed: int, game: Module
+) -> dict[str, Any]:
+    """What a fit would set if training ended here."""
+    before = vars(estimator)
+    new = copy.copy(estimator)
+    finish(new, game, seed)
+    new._derive()
+    return {name: value for name, value in vars(new).items() if value is not before.get(name)}

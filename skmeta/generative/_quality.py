@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,18 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_array
 
+from skmeta.base._callbacks import level_of_caller
+from skmeta.exceptions import ModeCollapseWarning
+
 # Kinds of rows, and rows that a kind needs to be one.
 N_KINDS, ROWS_A_KIND = 20, 10
 # A kind that comes up this many times less often than in the real rows is lost.
 RARE = 10
 NEIGHBOURS = 3
+# Rows drawn, and compared with as many of those trained on, to see whether kinds of rows are lost.
+CHECKED_ROWS = 1000
+# A generator that never draws a larger share of the training rows' kinds has collapsed.
+TOLERATED_LOSS = 0.2
 MAX_COMPONENTS = 50
 
 
@@ -33,6 +41,26 @@ def missing_modes(real: np.ndarray, drawn: np.ndarray, random_state: int = 0) ->
     found = kinds.predict(np.asarray(drawn, dtype=real.dtype))
     of_drawn = np.bincount(found, minlength=n_kinds) / len(drawn)
     return float(share[of_drawn < share / RARE].sum())
+
+
+def missing_modes_of(sampler: Any, X: np.ndarray, seed: int) -> float:
+    """The same for what a sampler draws, beside the rows that it was fitted to."""
+    drawn = sampler.sample(CHECKED_ROWS, random_state=seed)
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(len(X), min(len(X), CHECKED_ROWS), replace=False)
+    return missing_modes(X[chosen], drawn, random_state=seed)
+
+
+def warn_of_missing_modes(share: float) -> None:
+    """Warn if so large a share of the rows is of kinds that a generator does not draw."""
+    if share > TOLERATED_LOSS:
+        warnings.warn(
+            f"About {share:.0%} of the training rows are of kinds that samples never are (mode "
+            "collapse, or too little training). Raise max_epochs first; then penalty, or "
+            "batch_size.",
+            ModeCollapseWarning,
+            stacklevel=level_of_caller(),
+        )
 
 
 def sample_quality(

@@ -95,6 +95,9 @@ class ImageReconstructor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Adap
         ValueError
             If X is malformed, or the operator does not fit its images.
         """
+        return self._fit_and_tell(X, y, groups)
+
+    def _fit(self, X: Any, y: Any, groups: Any) -> ImageReconstructor:
         self._validate_params()
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         self.n_pixels_ = X.shape[1]

@@ -14,7 +14,7 @@ from skmeta.core.sampling import draw_without_replacement
 from skmeta.core.tasks import RealRows
 from skmeta.training._checkpoint import Keeper, KeepState
 from skmeta.training._net import EpisodicNet
-from skmeta.training._progress import EpochBar
+from skmeta.training._progress import EpochBar, TellEpochs, Teller
 from skmeta.training._train import falling, plain
 
 # Of Adam, for both players: no momentum, as usual for games (Karras et al., 2018).
@@ -141,16 +141,20 @@ def train_game(
     verbose: int,
     lr_schedule: str = "constant",
     keeper: Keeper | None = None,
+    teller: Teller | None = None,
 ) -> list[dict[str, Any]]:
     """Train both players in place; return one record an epoch.
 
-    ``groups`` names parameters, by a pattern, that have a rate other than ``lr``.
+    ``groups`` names parameters, by a pattern, that have a rate other than ``lr``; a ``teller``
+    hears of every epoch.
     """
     added: list[Any] = []
     if lr_schedule == "cosine":
         added.append(("lr_schedule", falling(max_epochs)))
     if verbose:
         added.append(("epoch_bar", EpochBar(max_epochs)))
+    if teller is not None:
+        added.append(("teller", TellEpochs(teller, plain)))
     if keeper is not None:
         added.append(("checkpoint", KeepState(keeper, generator)))
     net = AdversarialNet(

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from skorch.callbacks import Callback
-
-from skmeta.core.learner import Learner
+from torch import nn
 
 
 class EpochBar(Callback):
@@ -49,7 +48,7 @@ class Teller(Protocol):
     def begin(self) -> None:
         """Hear that an epoch begins."""
 
-    def end(self, learner: Learner, history: Callable[[], list[dict[str, Any]]]) -> bool:
+    def end(self, learner: nn.Module, history: Callable[[], list[dict[str, Any]]]) -> bool:
         """Hear that it has ended; return whether training should stop."""
 
 

@@ -18,14 +18,19 @@ from torch import nn
 
 import skmeta
 from skmeta.base import _callbacks
+from skmeta.base._adaptive import Adaptive
 from skmeta.exceptions import SingleTaskWarning
 from skmeta.model_selection import TaskScorer
 from tests.base.tasks import alphabets, instance, maml, proto, waves
+from tests.generative.cases import secret_images
 from tests.instances import estimator_names, small
 from tests.test_contract import tasks_for
 
 framework = pytest.importorskip("sklearn.callback")
-NAMES = estimator_names()
+# A generator that is trained for two epochs draws little of what there is.
+pytestmark = pytest.mark.filterwarnings("ignore::skmeta.exceptions.ModeCollapseWarning")
+WITHOUT_TASKS = estimator_names(Adaptive)
+NAMES = estimator_names() + WITHOUT_TASKS
 
 
 class Notes:
@@ -78,10 +83,16 @@ def learned(model):
 
 def quick(name):
     model = small(name)
-    return model.set_params(max_epochs=2) if "max_epochs" in model.get_params() else model
+    if "max_epochs" in model.get_params():
+        model.set_params(max_epochs=2)
+    if "early_stopping" in model.get_params() and name != "RidgeHeadRegressor":
+        model.set_params(early_stopping=False)  # trials before training: for one of them is enough
+    return model
 
 
 def few_tasks(name):
+    if name in WITHOUT_TASKS:
+        return {"X": secret_images()}
     X, y, groups = tasks_for(name)
     rows = np.isin(groups, np.unique(groups)[: 2 if "Auto" in name else 4])
     return {"X": X[rows], "y": y[rows], "groups": groups[rows]}
@@ -100,8 +111,8 @@ def test_a_fit_is_the_same_bit_for_bit_and_told_of(name):
     epochs = [(w, name, "epoch", i) for i in range(n_epochs) for w in ("begin", "end")]
     fit = [(what, name, "fit", 0) for what in ("begin", "end")]
     assert notes.told == ["setup", fit[0], *epochs, fit[1], "teardown"]
-    X, y = few_tasks(name)["X"], few_tasks(name)["y"]
-    assert notes.shapes == {(X.shape, y.shape)}
+    given = few_tasks(name)
+    assert notes.shapes == {(np.shape(given["X"]), np.shape(given.get("y")))}
 
 
 def test_dropout_does_not_notice_that_a_callback_draws():
@@ -136,6 +147,23 @@ def test_skorch_callbacks_work_beside_them():
     assert notes.told[-2:] == [("end", "MAMLRegressor", "fit", 0), "teardown"]
 
 
+@pytest.mark.parametrize("name", ["MAMLRegressor", "GANSampler"])
+def test_they_are_given_the_rows_as_the_user_gave_them(name):
+    pd = pytest.importorskip("pandas")
+    seen = []
+
+    class Look(Notes):
+        def on_fit_task_end(self, estimator, context, *, X=None):
+            seen.append(X)
+
+    given = few_tasks(name)
+    frame = pd.DataFrame(given.pop("X")).add_prefix("column ")
+    model = quick(name).set_callbacks(Look()).fit(frame, **given)
+    assert len(seen) == 3  # two epochs and the fit
+    assert all(X is frame for X in seen)
+    assert not set(vars(model)) & set(_callbacks.WHILE_FITTING)
+
+
 # ---------------------------------------------------------------- stopping, and what goes wrong
 
 
@@ -145,6 +173,24 @@ def test_a_callback_may_stop_training():
     assert other.told[-2:] == [("end", "MAMLRegressor", "fit", 0), "teardown"]
     same = maml(max_epochs=2).fit(**data())
     np.testing.assert_array_equal(model.predict(data()["X"]), same.predict(data()["X"]))
+
+
+@pytest.mark.parametrize("name", ["GANSampler", "GANReconstructor"])
+def test_a_callback_may_stop_the_training_of_a_generator(name):
+    notes = Notes(stop_after=1)
+    model = quick(name).set_params(max_epochs=9).set_callbacks(notes).fit(**few_tasks(name))
+    assert model.n_iter_ == len(model.history_) == 1
+    assert notes.told[-2:] == [("end", name, "fit", 0), "teardown"]
+
+
+def test_a_refit_that_a_callback_breaks_leaves_the_old_sampler():
+    X = secret_images()
+    model = small("GANSampler", max_epochs=1, warm_start=True).fit(X)
+    before = model.sample(5, random_state=0)
+    with pytest.raises(RuntimeError, match="the callback broke"):
+        model.set_callbacks(Notes(fail_at=("end", "epoch"))).fit(X + 100)
+    np.testing.assert_array_equal(model.sample(5, random_state=0), before)
+    assert not set(vars(model)) & set(_callbacks.WHILE_FITTING)
 
 
 @pytest.mark.parametrize("warm_start", [False, True])
@@ -209,6 +255,41 @@ def test_the_estimator_of_an_epoch_is_that_of_a_shorter_fit(build):
     name, last = kept.told[-2]
     assert name == "fit"
     np.testing.assert_array_equal(last.predict(X), model.predict(X))
+
+
+def test_the_generator_of_an_epoch_is_that_of_a_shorter_fit():
+    X, kept = secret_images(), Snapshots()
+    model = small("GANSampler", max_epochs=3).set_callbacks(kept).fit(X)
+    epochs = [row[1] for row in kept.told if len(row) == 2 and row[0] == "epoch"]
+    assert len(epochs) == 3
+    for n, snapshot in enumerate(epochs, start=1):
+        shorter = small("GANSampler", max_epochs=n).fit(X)
+        for one, other in ((snapshot, shorter), (snapshot.adapt(X[:4]), shorter.adapt(X[:4]))):
+            drawn, expected = (gan.sample(7, random_state=0) for gan in (one, other))
+            np.testing.assert_array_equal(drawn, expected)
+        assert snapshot.history_ == shorter.history_ and snapshot.n_iter_ == n
+        assert snapshot.missing_modes_ == shorter.missing_modes_
+        assert not set(vars(snapshot)) & set(_callbacks.WHILE_FITTING)
+    last, expected = (gan.sample(7, random_state=0) for gan in (kept.told[-2][1], model))
+    np.testing.assert_array_equal(last, expected)
+
+
+def test_the_reconstructor_of_an_epoch_reconstructs():
+    X, kept = secret_images(), Snapshots()
+    A = np.random.default_rng(0).normal(size=(6, 12))
+    # Rates fall along a cosine of all epochs: a shorter fit is another one, but for its last.
+    model = small("GANReconstructor", max_epochs=2).set_callbacks(kept).fit(X)
+    first, second = (row[1] for row in kept.told if len(row) == 2 and row[0] == "epoch")
+    for adapted, rows in ((False, X), (True, X @ A.T)):
+        images = [
+            (rec.adapt(operator=A) if adapted else rec).predict(rows)
+            for rec in (first, second, model)
+        ]
+        np.testing.assert_array_equal(images[1], images[2])
+        assert np.abs(images[0] - images[2]).max() > 0
+    assert first.n_iter_ == 1 and first.history_ == model.history_[:1]
+    again = pickle.loads(pickle.dumps(first.set_callbacks()))
+    np.testing.assert_array_equal(again.predict(X), first.predict(X))
 
 
 def test_scoring_monitor():
