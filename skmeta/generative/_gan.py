@@ -67,22 +67,29 @@ class GANSampler(Adaptive):
         Tasks in a batch, with ``groups``.
     max_epochs : int, default=100
         Epochs: times that every row, or with ``groups`` every task, comes up.
-    lr, discriminator_lr : float, default=0.001
-        Rates of Adam for the generator and the discriminator. With ``groups``, of the common start.
+    lr : float, default=0.001
+        Rate of Adam for the generator. With ``groups``, of the common start.
+    discriminator_lr : float, default=0.001
+        The same for the discriminator.
     inner_lr : float, default=0.001
         Rate of both players within a task.
-    n_inner_steps, n_adapt_steps : int, default=5, 100
-        Steps of both players within a task, in training and in :meth:`adapt`.
+    n_inner_steps : int, default=5
+        Steps of both players within a task, in training.
+    n_adapt_steps : int, default=100
+        The same in :meth:`adapt`.
     callbacks : list of skorch callbacks, default=None
         Called as the players train.
-    checkpoint : str or path, default=None
-        A folder: a fit that was killed goes on from there, with the same data and parameters.
+    checkpoint : path or None, default=None
+        Folder to keep training in, in a file for each combination of parameters and data. ``fit``
+        with the same ones goes on where it was killed or a callback stopped it, and ends with the
+        same weights as if it had not been; once it is done, it only reads them. Callbacks see what
+        is left.
     device : str, default="auto"
         "cpu", "cuda" or any of torch's names; "auto" takes a GPU if there is one.
     warm_start : bool, default=False
         Whether :meth:`fit` goes on from the last fit.
     random_state : int, RandomState or None, default=None
-        Seed.
+        Seeds the weights and the draws.
     verbose : int, default=0
         1 shows a progress bar.
 

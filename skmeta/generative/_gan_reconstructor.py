@@ -67,11 +67,13 @@ default=None
         Numbers in a code.
     hidden_layer_sizes : sequence of int, default=(400, 400)
         Units of the hidden layers of generator and discriminator.
-    generator, discriminator : Module or callable, default=None
-        Nets of your own: from codes to images in standard units, from these to a score; or a
-        callable that takes both sizes. An instance is copied.
+    generator : Module or callable, default=None
+        A net of your own, from codes (n, latent_size) to images (n, n_pixels) in standard units; or
+        a callable that takes both sizes. An instance is copied.
+    discriminator : Module or callable, default=None
+        From images in standard units to scores (n, 1), or a callable that takes both sizes.
     n_latent_steps : int, default=5
-        Learned steps.
+        Learned steps from the start to the code of an image.
     n_refine_steps : int, default=0
         Levenberg-Marquardt steps [2]_ after them, to the most probable code.
     n_restarts : int, default=1
@@ -98,18 +100,21 @@ default=None
     batch_size : int, default=64
         Images in a batch.
     max_epochs : int, default=30
-        Epochs.
+        Epochs: times that every image comes up.
     lr : float, default=0.001
         Rate of Adam for both nets, falling along a cosine. The start and the step lengths learn at
         ten times this rate.
     callbacks : list of skorch callbacks, default=None
         Called as the nets train.
-    checkpoint : str or path, default=None
-        A folder: a fit that was killed goes on from there, with the same data and parameters.
+    checkpoint : path or None, default=None
+        Folder to keep training in, in a file for each combination of parameters and data. ``fit``
+        with the same ones goes on where it was killed or a callback stopped it, and ends with the
+        same weights as if it had not been; once it is done, it only reads them. Callbacks see what
+        is left.
     device : str, default="auto"
         "cpu", "cuda" or any of torch's names; "auto" takes a GPU if there is one.
     random_state : int, RandomState or None, default=None
-        Seed.
+        Seeds the weights and the draws.
     verbose : int, default=0
         1 shows a progress bar.
 

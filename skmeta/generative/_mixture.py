@@ -57,7 +57,7 @@ class MixturePriorReconstructor(PriorReconstructor):
     max_iter : int, default=5
         Most iterations of expectation-maximisation, after k-means.
     random_state : int, RandomState instance or None, default=None
-        Starts k-means.
+        Seeds the starts of k-means.
 
     Attributes
     ----------

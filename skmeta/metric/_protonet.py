@@ -189,8 +189,9 @@ class ProtoNetClassifier(ClassLoss, EmbeddingMixin, MetaClassifier):
         Called during training.
     checkpoint : path or None, default=None
         Folder to keep training in, in a file for each combination of parameters and data. ``fit``
-        with the same ones goes on where it was killed, and ends with the same weights as if it had
-        not been; once it is done, it only reads them. Callbacks see what is left.
+        with the same ones goes on where it was killed or a callback stopped it, and ends with the
+        same weights as if it had not been; once it is done, it only reads them. Callbacks see what
+        is left.
     device : str, default="auto"
         "auto", "cpu", "cuda", ...
     warm_start : bool, default=False
