@@ -183,6 +183,16 @@ def test_a_callback_may_stop_the_training_of_a_generator(name):
     assert notes.told[-2:] == [("end", name, "fit", 0), "teardown"]
 
 
+def test_a_generator_that_a_callback_stopped_goes_on_from_its_checkpoint(tmp_path):
+    X, options = secret_images(), {"max_epochs": 3, "checkpoint": tmp_path}
+    small("GANSampler", **options).set_callbacks(Notes(stop_after=1)).fit(X)
+    again = small("GANSampler", **options).set_callbacks(notes := Notes()).fit(X)
+    whole = small("GANSampler", max_epochs=3).fit(X)
+    assert again.history_ == whole.history_
+    np.testing.assert_array_equal(again.sample(7, random_state=0), whole.sample(7, random_state=0))
+    assert len([row for row in notes.told if row[:3] == ("end", "GANSampler", "epoch")]) == 2
+
+
 def test_a_refit_that_a_callback_breaks_leaves_the_old_sampler():
     X = secret_images()
     model = small("GANSampler", max_epochs=1, warm_start=True).fit(X)
