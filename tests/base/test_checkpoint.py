@@ -14,6 +14,7 @@ from torch import nn
 
 import skmeta
 import skmeta.training._checkpoint as keeping
+import skmeta.training._stream as streaming
 from skmeta.base._checkpoint import CheckpointFile
 from skmeta.base._container import from_bytes
 from tests.base.tasks import alphabets, maml, proto, wards, waves
@@ -76,8 +77,10 @@ class StopIn(Callback):
 
 
 @pytest.fixture(autouse=True)
-def every_epoch(monkeypatch):
+def every_short_epoch(request, monkeypatch):
     monkeypatch.setattr(keeping, "SECONDS_BETWEEN", 0.0)
+    if not request.node.get_closest_marker("slow"):  # those train in processes of their own
+        monkeypatch.setattr(streaming, "MIN_STEPS", 8)
 
 
 def data_for(name):

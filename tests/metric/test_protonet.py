@@ -249,7 +249,8 @@ def test_mahalanobis_of_many_tasks_is_that_of_each():
 # ---------------------------------------------------------------- turned images
 
 
-def test_turned_images_are_further_classes_in_training_alone():
+def test_turned_images_are_further_classes_in_training_alone(monkeypatch):
+    monkeypatch.setattr("skmeta.training._stream.MIN_STEPS", 3)  # what they learn is not asked
     X, y = load_digits(return_X_y=True)
     model = ProtoNetClassifier(
         module="conv4", image_shape=(8, 8), rotate_classes=True, max_epochs=1, random_state=0
