@@ -1,10 +1,13 @@
 """The automatic choice: what it chooses, and that it does so without leaking."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from skmeta import AutoMetaRegressor, HierarchicalRidge
+from skmeta import ALPaCARegressor, AutoMetaRegressor, HierarchicalRidge
+from skmeta.auto import _regressor
 from skmeta.auto._regressor import Regressors
 from skmeta.model_selection import predict_tasks
 
@@ -31,7 +34,14 @@ def lines():
     return AutoMetaRegressor(**FAST).fit(X, y, groups=groups), X, y, groups
 
 
-def test_lines_get_a_linear_member_and_curves_do_not(lines):
+@pytest.fixture
+def small_net(monkeypatch):
+    """A net as a member that learns little: whether it is tried is asked, not how good it is."""
+    options = {"hidden_layer_sizes": (20,), "max_epochs": 3}
+    monkeypatch.setattr(_regressor, "ALPaCARegressor", partial(ALPaCARegressor, **options))
+
+
+def test_lines_get_a_linear_member_and_curves_do_not(lines, small_net):
     model = lines[0]
     by_loss = model.scores_.drop(index="blend")[5].sort_values()
     assert by_loss.index[0] in ("linear", "gp")
@@ -44,7 +54,7 @@ def test_lines_get_a_linear_member_and_curves_do_not(lines):
     assert "net" not in model.scores_.index
 
 
-def test_identical_tasks_are_no_worse_than_the_pooled_models():
+def test_identical_tasks_are_no_worse_than_the_pooled_models(small_net):
     X, y, groups = tasks("same", n_tasks=40)
     train = groups < 30
     model = AutoMetaRegressor(**FAST).fit(X[train], y[train], groups=groups[train])
