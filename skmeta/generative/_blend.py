@@ -1,17 +1,31 @@
-"""Two answers to the same measurements, weighed by how sure one of them is."""
+"""Two answers to the same measurements, weighed by how sure one is; and how far answers err."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
-# Levels of sureness that have a weight of their own.
-N_LEVELS = 10
+from skmeta.generative._prior import softmax_rows
+
+# Groups by sureness that the images measured by one operator make, and the fewest in one.
+N_GROUPS, FEWEST_IMAGES = 3, 25
+# How near, in logarithms, situations are that weights and widths are learned from together, and
+# how much they must differ, squared, for a trend among them to count.
+NEAR, STIFFNESS = 0.5, 0.02
 # Share of errors that intervals are made to hold.
 COVERAGE, NORMAL_90 = 0.9, 1.645
-# Standard deviation that counts as none, relative to that of a pixel.
+# Standard deviation of rounding, relative to that of a pixel.
 TINY = 1e-6
+# What is learned, by name.
+LEARNED = ("place", "width", "weight")
+# Rows at a time.
+ROWS = 4096
+# Least number that a logarithm is taken of.
+LEAST = 1e-12
+# A pixel with less spread over images, relative to that of all, does not vary.
+LEAST_SPREAD = 0.03
 
 
 @dataclass(frozen=True)
@@ -26,6 +40,8 @@ class Blend:
         The mixture's.
     scale : float
         Standard deviation of a pixel.
+    noise : float or None, default=None
+        Standard deviation of the noise, in units of a pixel, where that is known.
     """
 
     images: np.ndarray
@@ -33,29 +49,66 @@ class Blend:
     other: np.ndarray | None
     other_std: np.ndarray | None
     scale: float
+    noise: float | None = None
 
     @property
-    def level(self) -> np.ndarray:
-        """How unsure each row is, as the logarithm of a typical relative error."""
-        return np.log(np.sqrt(np.square(self._base()).mean(axis=1)) / self.scale + 1e-12)
+    def alone(self) -> Blend:
+        """The generator's answer without the mixture's, which is what the noise is known by."""
+        if self.other is None:
+            return self
+        return replace(self, other=None, other_std=None, noise=None)
+
+    @property
+    def situation(self) -> np.ndarray:
+        """How unsure each row is, and how much of that is noise, as logarithms: (n, 1 or 2).
+
+        Where measurements are few or noisy, intervals err in other ways than where they nearly
+        say it all.
+        """
+        typical = np.sqrt(np.square(self._base()).mean(axis=1))
+        level = np.log(typical / self.scale + LEAST)
+        if self.noise is None:
+            return level[:, None]
+        return np.column_stack([level, np.log((typical + LEAST) / (self.noise + LEAST))])
 
     def result(
         self, learned: dict[str, np.ndarray], *, return_std: bool
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """The weighed images and, if asked, their standard deviation."""
-        weight, width = np.ones((len(self.images), 1)), np.ones((len(self.images), 1))
-        if self.other is None and self.std is None:
-            return self.images, None
-        if learned:
-            level = self.level
-            width = np.interp(level, learned["level"], learned["width"])[:, None]
-            if self.other is not None:
-                weight = np.interp(level, learned["level"], learned["weight"])[:, None]
         if self.other is None:
-            images = self.images
-        else:
-            images = self.other + weight * (self.images - self.other)
-        return images, self._base() * width if return_std else None
+            if not return_std:
+                return self.images, None
+            return self.images, self._spread(0.0) * self._learned("width", learned)
+        if "mixture_place" not in learned:  # nobody knows what the mixture is worth
+            return self.alone.result(learned, return_std=return_std)
+        gap = self._learned("mixture_weight", learned) * (self.images - self.other)
+        if not return_std:
+            return self.other + gap, None
+        # As the mixture has it: the variance about its mean, and how far from that the answer is.
+        return self.other + gap, self._spread(gap) * self._learned("mixture_width", learned)
+
+    def _spread(self, gap: np.ndarray | float) -> np.ndarray:
+        """Standard deviations about an image that is so far from the model's mean.
+
+        Rounding counts: without it, an interval around a pixel that never changes is a point.
+        """
+        return np.sqrt(np.square(self._base()) + np.square(gap) + (TINY * self.scale) ** 2)
+
+    def _learned(self, name: str, learned: dict[str, np.ndarray]) -> np.ndarray:
+        """What was learned in situations like those of the rows: (n, 1)."""
+        if name not in learned:
+            return np.ones((len(self.images), 1))
+        places = learned["place" if name == "width" else "mixture_place"]
+        values = learned[name]
+        if name == "mixture_weight":
+            return self._smooth(values, places).clip(0, 1)
+        # Widths are factors: their logarithms follow trends.
+        return np.exp(self._smooth(np.log(values + LEAST), places))
+
+    def _smooth(self, values: np.ndarray, places: np.ndarray) -> np.ndarray:
+        situation = self.situation
+        parts = np.split(situation, range(ROWS, len(situation), ROWS))
+        return np.concatenate([near(part, places) @ values for part in parts])[:, None]
 
     def _base(self) -> np.ndarray:
         """Standard deviations as the model itself has them."""
@@ -64,38 +117,104 @@ class Blend:
         return std
 
 
-def fit_blend(answers: list[tuple[np.ndarray, Blend]]) -> dict[str, np.ndarray]:
-    """Weights and widths that suit images whose truth is known, by level of sureness.
+def near(situations: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """What values at the places count for in situations: (n, n_places), of sum one.
 
-    The weight of the generator at a level is that of least squares, between 0 and 1; the width
-    makes nine tenths of the errors fit into intervals of 90 %.
+    Local linear regression: a straight line through what is near. Where too little is near to know
+    its slope it is flat, and far from all places the nearest counts alone.
     """
-    if not answers:
-        return {}
-    levels = np.concatenate([blend.level for _, blend in answers])
-    # Sums of products for the least squares of every row.
+    shares = _kernel(situations, places)
+    middle = shares @ places
+    off = places - middle[:, None]
+    spread = np.einsum("nk,nki,nkj->nij", shares, off, off)
+    spread += STIFFNESS * np.eye(places.shape[1])
+    slope = np.linalg.solve(spread, (situations - middle)[:, :, None])
+    return shares * (1 + (off @ slope)[:, :, 0])
+
+
+def _kernel(situations: np.ndarray, places: np.ndarray) -> np.ndarray:
+    return softmax_rows(-cdist(situations, places, "sqeuclidean") / (2 * NEAR**2))
+
+
+def varying(X: np.ndarray) -> np.ndarray:
+    """Which pixels differ from image to image."""
+    return X.std(axis=0) > LEAST_SPREAD * X.std()
+
+
+def fit_blend(answers: list[tuple[np.ndarray, Blend]], varies: np.ndarray) -> dict[str, np.ndarray]:
+    """Weights and widths that suit images whose truth is known, by situation.
+
+    The weight of the generator is that of least squares, between 0 and 1; the width makes nine
+    tenths of the errors fit into intervals of 90 %. The generator alone has widths of its own, for
+    operators that the mixture cannot invert.
+
+    Parameters
+    ----------
+    answers : list of (ndarray, Blend)
+        Images, and what was made of their measurements; one pair an operator.
+    varies : ndarray of shape (n_pixels,)
+        Pixels, of which intervals are made to hold nine tenths.
+    """
+    learned: dict[str, np.ndarray] = {}
+    both = [(truth, blend) for truth, blend in answers if blend.other is not None]
+    if both:
+        learned["mixture_place"] = _places(both)
+        learned["mixture_weight"] = _weights(both, learned["mixture_place"])
+        learned["mixture_width"] = _widths(both, learned, varies)
+    alone = [(truth, blend.alone) for truth, blend in answers if blend.std is not None]
+    if alone:
+        learned["place"] = _places(alone)
+        learned["width"] = _widths(alone, learned, varies)
+    return learned
+
+
+def check_learned(learned: dict[str, np.ndarray]) -> None:
+    """Refuse arrays of :func:`fit_blend` that do not fit together."""
+    for prefix in ("", "mixture_"):
+        found = {k: v for k, v in learned.items() if k in (f"{prefix}{n}" for n in LEARNED)}
+        if not all(isinstance(v, np.ndarray) and np.isfinite(v).all() for v in found.values()):
+            raise ValueError("what it learned of its errors holds something other than numbers")
+        places = found.pop(f"{prefix}place", None)
+        odd = [k for k, v in found.items() if places is None or v.shape != places.shape[:1]]
+        if odd or (places is not None and places.ndim != 2):
+            raise ValueError(f"parts of what it learned of its errors do not fit: {odd}")
+
+
+def _groups(blend: Blend) -> list[np.ndarray]:
+    """Rows of an answer, from sure to unsure, in groups."""
+    order = np.argsort(blend.situation[:, 0])
+    return np.array_split(order, min(N_GROUPS, max(1, len(order) // FEWEST_IMAGES)))
+
+
+def _places(answers: list[tuple[np.ndarray, Blend]]) -> np.ndarray:
+    """Situation of every group."""
+    return np.array([b.situation[rows].mean(axis=0) for _, b in answers for rows in _groups(b)])
+
+
+def _weights(answers: list[tuple[np.ndarray, Blend]], places: np.ndarray) -> np.ndarray:
+    """Shares of the generator with the least squared error, one a place."""
     tops, bottoms = [], []
     for truth, blend in answers:
-        if blend.other is None:
-            tops.append(np.ones(len(truth)))
-            bottoms.append(np.ones(len(truth)))
-            continue
+        assert blend.other is not None
         step = blend.images - blend.other
-        tops.append(((truth - blend.other) * step).sum(axis=1))
-        bottoms.append(np.square(step).sum(axis=1))
-    top, bottom = np.concatenate(tops), np.concatenate(bottoms)
-    parts = np.array_split(np.argsort(levels), min(N_LEVELS, max(1, len(levels) // 50)))
-    places = np.array([levels[part].mean() for part in parts])
-    weights = np.array(
-        [np.clip(top[part].sum() / max(bottom[part].sum(), 1e-300), 0, 1) for part in parts]
-    )
-    learned = {"level": places, "weight": weights, "width": np.ones(len(places))}
-    ratios = []
+        for rows in _groups(blend):
+            tops.append(((truth - blend.other) * step)[rows].sum())
+            bottoms.append(np.square(step[rows]).sum())
+    # Neighbours are asked as well: one group alone says little.
+    shares = _kernel(places, places)
+    return (shares @ tops / np.maximum(shares @ bottoms, 1e-300)).clip(0, 1)
+
+
+def _widths(
+    answers: list[tuple[np.ndarray, Blend]], learned: dict[str, np.ndarray], varies: np.ndarray
+) -> np.ndarray:
+    """What standard deviations are multiplied by, one a place."""
+    # Pixels that never change are in any interval: with them the others would come off short.
+    kept = varies if varies.any() else slice(None)
+    widths = []
     for truth, blend in answers:
         images, std = blend.result(learned, return_std=True)
         assert std is not None
-        # Pixels that never change have no spread, and no error to speak of.
-        ratios.append(np.abs(truth - images) / (std + TINY * blend.scale))
-    ratio = np.concatenate(ratios)
-    learned["width"] = np.array([np.quantile(ratio[part], COVERAGE) / NORMAL_90 for part in parts])
-    return learned
+        ratio = (np.abs(truth - images) / std)[:, kept]
+        widths += [np.quantile(ratio[rows], COVERAGE) / NORMAL_90 for rows in _groups(blend)]
+    return np.array(widths)

@@ -48,6 +48,12 @@ class Posterior:
         self._variances: dict[int, np.ndarray] = {}
         self._whitened: tuple[np.ndarray, np.ndarray, np.ndarray | None] | None = None
 
+    @property
+    def noise(self) -> float:
+        """Standard deviation of the noise, in units of a pixel: as if each were measured alone."""
+        A = self._operator()[0]
+        return float(np.sqrt(A.shape[1] / np.square(A).sum())) if A.any() else 1 / LEAST_NOISE
+
     def __call__(
         self,
         Y: np.ndarray,

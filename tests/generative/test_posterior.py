@@ -213,3 +213,17 @@ def test_the_same_seed_is_the_same_mixture():
     first, second = (fit_mixture(X, 5, 10, 60.0, 5, 0)[0].arrays() for _ in range(2))
     for name, array in first.items():
         assert_array_equal(array, second[name])
+
+
+def test_noise_is_told_in_units_of_a_pixel():
+    prior = random_prior(1, 7)
+
+    def noise(A, std):
+        return Posterior(prior, as_measurement(A, 7), std).noise
+
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(7, 7)))[0]
+    assert_allclose([noise(A, 0.3) for A in (None, rotation, 2 * rotation)], [0.3, 0.3, 0.15])
+    # Of what is measured twice the noise is less; where little is measured there is more.
+    assert_allclose(noise(np.vstack([np.eye(7)] * 2), 0.3), 0.3 / 2**0.5)
+    assert_allclose(noise(np.eye(7)[:1], 0.3), 0.3 * 7**0.5)
+    assert noise(np.zeros((2, 7)), 0.3) > 1e5
