@@ -22,7 +22,7 @@ SMALL = {
     "HierarchicalGPRegressor": {"max_iter": 30},
     "HierarchicalLogisticRegression": {"method": "simulate", "n_support": (5,), "max_iter": 15},
     "HierarchicalRidge": {},
-    "MAMLClassifier": {"max_epochs": 2, "hidden_layer_sizes": (16,), "lr": 0.01},
+    "MAMLClassifier": {"max_epochs": 1, "hidden_layer_sizes": (16,), "lr": 0.01},
     "MAMLRegressor": {"max_epochs": 2, "hidden_layer_sizes": (20,), "lr": 0.01},
     "MetaSVC": {**HEAD, "hidden_layer_sizes": (16, 16), "n_shot": 3, "n_query": 3},
     "MixturePriorReconstructor": {"n_components": 3, "n_factors": 5},
