@@ -376,6 +376,15 @@ def test_save_leaves_them_out_and_says_so(tmp_path):
     np.testing.assert_array_equal(again.predict(data()["X"]), model.predict(data()["X"]))
 
 
+def test_save_leaves_those_of_a_generator_out_and_says_so(tmp_path):
+    model = quick("GANSampler").set_callbacks(Notes()).fit(secret_images())
+    with pytest.warns(UserWarning, match="Notes"):
+        skmeta.save(model, tmp_path / "gan")
+    again = skmeta.load(tmp_path / "gan")
+    assert not hasattr(again, "_skl_callbacks")
+    np.testing.assert_array_equal(again.sample(3, random_state=0), model.sample(3, random_state=0))
+
+
 def test_a_training_that_goes_on_tells_of_what_is_left(tmp_path, monkeypatch):
     import skmeta.training._checkpoint as checkpoint
 
