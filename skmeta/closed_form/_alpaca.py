@@ -88,7 +88,7 @@ class ALPaCARegressor(Updatable, SpreadMixin, HeadRegressor):
     meta_params_ : dict of str to ndarray
         What all tasks share: the embedding, the prior of the weights and the noise.
     state_ : dict of str to Tensor
-        Precision and moment of the weights of the task.
+        What the task's rows say of its weights: a root of the precision, and the residuals.
     adapted_ : bool
         Whether ``predict`` answers for one task, or for the population.
 

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from skmeta.core.embedding import EmbeddingLearner
-from skmeta.core.heads.ridge import posterior_at
+from skmeta.core.heads.ridge import posterior_at, refuse_far, unit_variance, unit_weights
 from skmeta.core.learner import SpreadLearner, State
 from skmeta.core.losses import mean_of_tasks
 from skmeta.core.positive import Positive
@@ -100,34 +100,32 @@ class ALPaCALearner(EmbeddingLearner, SpreadLearner):
         return mean_of_tasks(losses, query)
 
     def condition(self, support: TaskRows) -> State:
-        """Precision and moment of every task's weights, in units of prior and noise."""
+        """What every task's rows say of its weights, in units of prior and noise."""
         with torch.no_grad():
             padded, z, rest = self._padded(support.x, support.y, support.offsets)
             if padded.mask is not None:
-                z = z * padded.mask[:, :, None]
-            eye = torch.eye(z.shape[2], dtype=z.dtype, device=z.device)
-            return {"precision": eye + z.mT @ z, "moment": z.mT @ rest}
+                z, rest = z * padded.mask[:, :, None], rest * padded.mask[:, :, None]
+            refuse_far(z)
+            return _condensed(z, rest)
 
     def predict(self, state: State, query: TaskRows) -> Tensor:
         """Means at the rows of T tasks."""
         with torch.no_grad():
             padded, z, common = self._padded(query.x, None, query.offsets)
-            factor = torch.linalg.cholesky_ex(state["precision"])[0]
-            return padded.flat(common + z @ torch.cholesky_solve(state["moment"], factor))
+            weights = unit_weights(state["root"].double(), state["rest"].double())
+            return padded.flat(common + z @ weights.to(z.dtype))
 
     def predict_variance(self, state: State, query: TaskRows) -> Tensor:
         """Variance of a new observation: noise, and what is not known of the weights."""
         with torch.no_grad():
             padded, z, _ = self._padded(query.x, None, query.offsets)
-            factor = torch.linalg.cholesky_ex(state["precision"])[0]
-            root = torch.linalg.solve_triangular(factor, z.mT, upper=False)
-            return padded.flat(1 + root.square().sum(1))[:, None] * self.noise()
+            variance = unit_variance(state["root"].double(), z.double()).to(z.dtype)
+            return padded.flat(1 + variance)[:, None] * self.noise()
 
     def merge(self, state: State, more: State) -> State:
         """Rows add up."""
-        precision = state["precision"] + more["precision"]
-        eye = torch.eye(precision.shape[-1], dtype=precision.dtype, device=precision.device)
-        return {"precision": precision - eye, "moment": state["moment"] + more["moment"]}
+        both = {name: torch.cat([state[name], more[name]], 1) for name in state}
+        return _condensed(both["root"], both["rest"])
 
     def set_prior(self, rows: TaskRows) -> None:
         """The prior itself; for one task all its rows."""
@@ -135,5 +133,15 @@ class ALPaCALearner(EmbeddingLearner, SpreadLearner):
             super().set_prior(rows)
             return
         size, n_outputs = self.mean_weights.shape
-        eye = torch.eye(size, dtype=self.root.dtype, device=self.root.device)[None]
-        self._prior = {"precision": eye, "moment": eye.new_zeros(1, size, n_outputs)}
+        nothing = self.root.detach().new_zeros(1, 1, size + n_outputs)
+        self._prior = {"root": nothing[..., :size], "rest": nothing[..., size:]}
+
+
+def _condensed(z: Tensor, rest: Tensor) -> State:
+    """Rows (T, n, p) and residuals turned so that min(n, p) of them say the same.
+
+    A root of ``z' z``, and not the matrix: squares of long rows would leave no digit for the prior.
+    """
+    size = z.shape[2]
+    turned = torch.linalg.qr(torch.cat([z, rest], 2), mode="r").R[:, :size]
+    return {"root": turned[..., :size], "rest": turned[..., size:]}

@@ -76,7 +76,16 @@ def test_no_row_is_the_prior_and_rows_add_up():
     first = TaskRows.single(part.x[:2], part.y[:2])
     second = TaskRows.single(part.x[2:], part.y[2:])
     merged = made.merge(made.condition(first), made.condition(second))
-    torch.testing.assert_close(merged, made.condition(whole))
+    # A root is one of many: what it says of the weights counts.
+    said = [
+        (root.mT @ root, root.mT @ state["rest"])
+        for state in (merged, made.condition(whole))
+        for root in [state["root"]]
+    ]
+    torch.testing.assert_close(*said)
+    assert merged["root"].shape[1] == 6  # no more rows than were seen, or columns
+    twice = made.merge(merged, merged)
+    assert twice["root"].shape[1:] == (8, 8) and twice["rest"].shape[1:] == (8, 2)
 
 
 def test_episode_loss_is_the_likelihood_from_some_of_the_rows_with_its_gradient():

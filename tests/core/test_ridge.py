@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skmeta.core.heads.ridge import posterior_at, ridge_weights
+from skmeta.core.heads.ridge import posterior_at, ridge_weights, unit_variance
 
 
 def draw(*shape, seed=0):
@@ -73,3 +73,42 @@ def test_large_rows_in_single_precision_are_solved_and_nan_is_not_hidden():
     assert torch.isfinite(ridge_weights(z, draw(1, 10, 1).float(), torch.tensor(1e-3))).all()
     z[0, 0, 0] = torch.nan
     assert torch.isnan(posterior_at(z, draw(1, 10, 1).float(), z)[0]).any()
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1e4, 1e6])
+@pytest.mark.parametrize("shape", [(3, 2, 5), (3, 5, 5), (3, 9, 4)])
+def test_without_a_gradient_weights_are_those_of_the_singular_values(shape, scale):
+    z, y = draw(*shape), draw(*shape[:2], 2, seed=1)
+    z[1] *= scale  # one task of long rows among others
+    z[2, 0] *= scale
+    penalty = torch.tensor(0.3, dtype=torch.float64)
+    with torch.no_grad():
+        found = ridge_weights(z, y, penalty)
+    for t in range(3):
+        u, s, v = torch.linalg.svd(z[t], full_matrices=False)
+        expected = v.T @ ((s / (s**2 + 0.3))[:, None] * (u.T @ y[t]))
+        torch.testing.assert_close(found[t], expected, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4, 1e6, 1e9])
+def test_variance_of_long_rows_at_long_rows(scale):
+    z = scale * draw(2, 3, 5)
+    query = torch.cat([z[:, :2], draw(2, 1, 5, seed=1)], 1)
+    found = unit_variance(z, query)
+    for t in range(2):
+        _, s, v = torch.linalg.svd(z[t])
+        across = query[t] @ v.T
+        expected = (across[:, :3] ** 2 / (1 + s**2)).sum(1)
+        expected[2] += (across[2, 3:] ** 2).sum()  # the rows themselves have nothing across
+        torch.testing.assert_close(found[t], expected, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("bad", [1e15, 1e30, 1e200, torch.inf, torch.nan])
+def test_rows_too_long_to_tell_the_penalty_are_refused(bad):
+    z = draw(2, 3, 5)
+    z[1, 0, 0] = bad
+    with torch.no_grad(), pytest.raises(ValueError, match="far outside"):
+        ridge_weights(z, draw(2, 3, 1), torch.tensor(1.0).double())
+    z[1, 0, 0] = 1e6
+    with torch.no_grad(), pytest.raises(ValueError, match="far outside"):
+        ridge_weights(z.float(), draw(2, 3, 1).float(), torch.tensor(1.0))

@@ -131,6 +131,31 @@ def test_gradients_are_those_of_finite_differences(d, C):
                 assert float(gradient[entry]) == pytest.approx(numeric, rel=2e-6, abs=3e-6)
 
 
+@pytest.mark.parametrize("scale", [1.0, 100.0, 1e3, 1e4])
+@pytest.mark.parametrize("labels", [[0, 1, 2] * 4, [0, 1, 2] * 20])
+@pytest.mark.parametrize("d", [3, 20])
+def test_without_a_gradient_long_rows_are_solved(labels, d, scale):
+    z, y, o = problem(labels, 3, d)
+    z = torch.cat([scale * z, torch.ones(len(z), 1)], 1)
+    kernel, y, o = (z @ z.T)[None], y[None], o[None]
+    with torch.no_grad():
+        alpha = svm_duals(kernel, y, everything, 0.5, o)[0]
+    # The same machine with less C, where no row takes half of it: then its losses count less.
+    C = min(0.5, 2 * float(alpha.max()))
+    primal, dual = objectives(z, y[0], o[0], alpha, C, everything[0])
+    assert abs(primal - dual) < 1e-3 * primal
+    if scale == 1:
+        rough = svm_duals(kernel, y, everything, 0.5, o)[0]
+        torch.testing.assert_close(z.T @ alpha, z.T @ rough, rtol=1e-4, atol=1e-5)
+
+
+def test_without_a_gradient_rows_that_leave_no_digit_are_refused():
+    z, y, o = problem([0, 1, 2, 0, 1, 2], 3, 1)
+    z = torch.cat([1e9 * z, torch.ones(6, 1)], 1)
+    with torch.no_grad(), pytest.raises(ValueError, match="far outside"):
+        svm_duals((z @ z.T)[None], y[None], everything, 1.0, o[None])
+
+
 def test_both_solvers_agree(monkeypatch):
     tasks = [problem([0, 1, 2, 0, 1, 2, 2, 2, 1] * 3, 3, 30, seed=s) for s in range(4)]
     z, y, o = (torch.stack(parts) for parts in zip(*tasks, strict=True))
@@ -237,18 +262,25 @@ def test_projection_is_the_nearest_point(values):
     assert (rest <= level.max() + 1e-9).all()
 
 
-def test_qpth_finds_the_same_machine():
+def test_qpth_finds_the_same_machine_and_the_same_gradient():
     qp = pytest.importorskip("qpth.qp")
     z, y, _ = problem([0, 1, 2, 0, 1, 2, 2], 3, 9)
-    kernel = z @ z.T + svm.JITTER * (z @ z.T).diagonal().mean() * torch.eye(7)
+    z.requires_grad_()
+    kernel = z @ z.T
+    jitter = svm.JITTER * kernel.diagonal().mean().detach() * torch.eye(7)
     eye = torch.eye(3, dtype=torch.float64)
-    alpha = qp.QPFunction(verbose=False)(
-        torch.kron(kernel, eye)[None],
+    alpha = qp.QPFunction(verbose=False, maxIter=40)(
+        torch.kron(kernel + jitter, eye)[None],
         -y.reshape(1, 21),
         torch.eye(21).double()[None],
         0.5 * y.reshape(1, 21),
         torch.kron(torch.eye(7).double(), torch.ones(1, 3).double())[None],
         torch.zeros(1, 7).double(),
     ).reshape(7, 3)
-    ours = svm_duals((z @ z.T)[None], y[None], everything, 0.5)[0]
-    torch.testing.assert_close(z.T @ ours, z.T @ alpha, rtol=1e-5, atol=1e-5)
+    found = []
+    for duals in (svm_duals(kernel[None], y[None], everything, 0.5)[0], alpha):
+        weights = z.T @ duals
+        (gradient,) = torch.autograd.grad(weights.sin().sum(), z, retain_graph=True)
+        found.append((weights.detach(), gradient))
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=1e-4)

@@ -42,6 +42,12 @@ NEAR = 0.995
 # Added to the diagonal of the kernel, relative to its mean: duplicated rows share their weight. A
 # kernel that comes in single precision is positive to its rounding errors only.
 JITTER, ROUGH_JITTER = 1e-8, 1e-5
+# Without a gradient there is time to take out what the (smaller) jitter did: solutions are found
+# again until the objective is known up to the share SURE, or so often. Where it is not known up to
+# the share UNSURE there is no answer.
+CAREFUL_JITTER = 1e-10
+SURE, UNSURE = 1e-5, 1e-2
+CAREFUL_STEPS = 30
 
 
 def svm_duals(
@@ -68,6 +74,11 @@ def svm_duals(
         In the dtype of the kernel (better a double one); differentiable in ``kernel`` and
         ``offsets``. A row with a coefficient that is not 0 is a support vector.
 
+    Raises
+    ------
+    ValueError
+        If no gradient is needed, and rows are so long that rounding errors would be the answer.
+
     References
     ----------
     Crammer and Singer (2001). On the algorithmic implementation of multiclass kernel-based vector
@@ -78,8 +89,108 @@ def svm_duals(
     """
     if offsets is None:
         offsets = torch.zeros_like(labels)
+    if not torch.is_grad_enabled():
+        return _careful_duals(kernel, offsets, labels, present, C)
     alpha: Tensor = _Duals.apply(kernel, offsets, labels, present, C)
     return alpha
+
+
+class _Problem(NamedTuple):
+    """Machines in double precision (some systems are close to singular), classes before rows.
+
+    ``kernel`` is multiplied by C, ``margin`` is what a class has to be below the own one, and
+    ``size`` (T, 1) is that of the kernel.
+    """
+
+    kernel: Tensor
+    margin: Tensor
+    y: Tensor
+    here: Tensor
+    real: Tensor
+    size: Tensor
+
+    def solve(self, jitter: float, centre: Tensor, share: float | Tensor = 1.0) -> _Solution:
+        """Solve with a jitter that pulls to ``centre`` (T, C, n), and with a ``share`` of C."""
+        # On padded rows the slope of the objective is the same for all classes.
+        pull = torch.where(self.real > 0, jitter * self.size, self.size)
+        slope = -self.margin - share * (self.y @ self.kernel + pull[:, None] * centre)
+        return _solve(share * (self.kernel + torch.diag_embed(pull)), slope, self.here)
+
+    def duals(self, b: Tensor) -> Tensor:
+        """Dual coefficients (T, C, n), in units of C."""
+        b = b.clamp(min=0)  # zeros are zero but for rounding
+        off = b / b.sum(1, keepdim=True) * (1 - self.y) * self.real[:, None]
+        # The own class gives up what the others take: no difference of nearly equal numbers.
+        return self.y * off.sum(1, keepdim=True) - off
+
+    def take(self, tasks: Tensor) -> _Problem:
+        """Some of the machines."""
+        return _Problem(*(part[tasks] for part in self))
+
+
+def _pose(kernel: Tensor, offsets: Tensor, labels: Tensor, present: Tensor, C: float) -> _Problem:
+    y = labels.double().mT
+    real = y.sum(1)  # padded rows have no class
+    here = present[:, :, None].expand(y.shape)
+    K = C * kernel.double() * real[:, :, None] * real[:, None]
+    size = K.diagonal(dim1=1, dim2=2).sum(1) / real.sum(1).clamp(min=1)
+    margin = (1 - y + offsets.double().mT) * real[:, None]
+    return _Problem(K, margin, y, here, real, size.clamp(min=1e-3)[:, None])
+
+
+def _careful_duals(
+    kernel: Tensor, offsets: Tensor, labels: Tensor, present: Tensor, C: float
+) -> Tensor:
+    """Without a gradient: as exact as the kernel allows, or a ValueError."""
+    if kernel.dtype != torch.float64:
+        jitter, n_steps = ROUGH_JITTER, 1
+    else:
+        jitter, n_steps = CAREFUL_JITTER, CAREFUL_STEPS
+    few = _pose(kernel, offsets, labels, present, C)
+    duals = torch.zeros_like(few.y)
+    doubts = few.size.new_full((len(duals),), torch.inf)
+    left = torch.arange(len(duals), device=duals.device)
+    centre, share = few.y, torch.ones_like(few.size[..., None])
+    for step in range(n_steps):
+        b = few.solve(jitter, centre, share).b.clamp(min=0)
+        found = few.duals(b)
+        # With less than C, which is as good where no row takes all of it, long rows are easier.
+        short = (found.amax((1, 2), keepdim=True) > 0.9) & (share < 1)
+        found = share * found
+        doubt = _doubt(few, found)
+        better = doubt < doubts[left]
+        doubts[left[better]], duals[left[better]] = doubt[better], found[better]
+        more = doubt > SURE
+        if not bool(more.any()):
+            break
+        centre = torch.where(short, few.y, b / b.sum(1, keepdim=True))[more]
+        share = torch.where(short, 10 * share, share).clamp(max=1)[more]
+        left, few = left[more], few.take(more)
+        if step == 0:
+            centre, share = few.y, (1 / few.size[..., None]).clamp(max=1)
+    if n_steps > 1 and not bool((doubts < UNSURE).all()):
+        raise ValueError(
+            "The support rows lie so far outside the training rows that rounding errors would be "
+            "the answer. Check X for huge values, and its units."
+        )
+    return (C * duals).mT.to(kernel.dtype)
+
+
+def _doubt(problem: _Problem, duals: Tensor) -> Tensor:
+    """Largest share of the objective that it may be off by: (T,).
+
+    The gap between primal and dual, and what rounding errors of the kernel may make of either.
+    """
+    K, margin, y, here, real, _ = problem
+    scores = duals @ K
+    size = (duals * scores).sum((1, 2)) / 2
+    losses = torch.where(here, margin + scores, -torch.inf).amax(1)
+    losses = ((losses - (y * (margin + scores)).sum(1)) * real).sum(1)
+    # Where no row has the weight C, or half of it, less would do: so much does a loss count.
+    cap = (2 * duals.amax((1, 2))).clamp(min=1e-12, max=1)
+    gap = 2 * size + cap * losses + (duals * margin).sum((1, 2))
+    rough = torch.finfo(K.dtype).eps * K.abs().amax((1, 2)) * duals.abs().sum((1, 2)).square()
+    return (gap.abs() + rough) / (size + cap * (losses + SURE))
 
 
 class _Duals(torch.autograd.Function):
@@ -87,23 +198,11 @@ class _Duals(torch.autograd.Function):
     def forward(
         ctx: Any, kernel: Tensor, offsets: Tensor, labels: Tensor, present: Tensor, C: float
     ) -> Tensor:
-        # Classes before rows, and in double precision: some systems are close to singular.
-        y = labels.double().mT
-        real = y.sum(1)  # padded rows have no class
-        here = present[:, :, None].expand(y.shape)
-        K = C * kernel.double() * real[:, :, None] * real[:, None]
-        size = K.diagonal(dim1=1, dim2=2).sum(1) / real.sum(1).clamp(min=1)
-        size = size.clamp(min=1e-3)[:, None]
+        problem = _pose(kernel, offsets, labels, present, C)
         jitter = JITTER if kernel.dtype == torch.float64 else ROUGH_JITTER
-        K = K + torch.diag_embed(torch.where(real > 0, jitter * size, size))
-        # The slope of the objective is K b + slope; on padded rows it is the same for all classes.
-        slope = -(1 - y + offsets.double().mT) * real[:, None] - y @ K
-        found = _solve(K, slope, here)
-        b = found.b.clamp(min=0)  # zeros are zero but for rounding
-        off = b / b.sum(1, keepdim=True) * (1 - y) * real[:, None]
-        # The own class gives up what the others take: no difference of nearly equal numbers.
-        a = y * off.sum(1, keepdim=True) - off
-        ctx.save_for_backward(found.inverse, found.factor, a, real)
+        found = problem.solve(jitter, problem.y)
+        a = problem.duals(found.b)
+        ctx.save_for_backward(found.inverse, found.factor, a, problem.real)
         ctx.C, ctx.dtype = C, kernel.dtype
         return (C * a).mT.to(kernel.dtype)
 
