@@ -11,6 +11,9 @@ from sklearn.utils.validation import check_is_fitted
 from skmeta.base import MetaRegressor
 from skmeta.base._constraints import EPISODIC, POSITIVE_INT
 from skmeta.base._module import build_module
+from skmeta.base._rows import inference_dtype, task_rows
+from skmeta.core.numerics import location_and_scale
+from skmeta.generative._gaussian import MOST_PIXELS
 from skmeta.generative._unrolled_learner import UnrolledLearner
 from skmeta.nets import mlp
 from skmeta.operators._measurement import as_measurement
@@ -20,22 +23,25 @@ class UnrolledReconstructor(MetaRegressor):
     """Reconstruct images where pairs of measurements and images, by many operators, are at hand.
 
     A task is an operator: rows of ``X`` are measurements, rows of ``y`` the images that were
-    measured, and ``groups`` says by which operator. No operator has to be known. Meta-training
-    shows some pairs of a task, estimates its operator from them, and learns to reconstruct others:
-    the lengths of a few gradient steps and a net that corrects images in between, an unrolled
-    scheme [1]_ that all operators share. ``adapt`` takes a few calibration pairs of a new operator,
-    or the operator itself.
+    measured, and ``groups`` says by which operator. No operator has to be known: that of a task is
+    estimated from its pairs, shrunken towards what operators have in common, and how sure that is
+    counts. The first image is that of :class:`GaussianPriorReconstructor`; a net that all
+    operators share then corrects it in a few iterations, an unrolled scheme [1]_ that
+    meta-training learns. ``adapt`` takes a few calibration pairs of a new operator, or the operator
+    itself.
 
     Parameters
     ----------
     hidden_layer_sizes : sequence of int, default=(256,)
         Units of the net that corrects images.
     module : torch.nn.Module, callable or None, default=None
-        A net of your own in its place, from (n, 2 * n_pixels), an image and its last step, to
-        (n, n_pixels); or a callable that takes both sizes. Columns of ``X`` are not standardised
-        then. An instance is copied.
-    n_iterations : int, default=10
-        Gradient steps, with a correction after each.
+        A net of your own in its place, from (n, 2 * n_pixels), an image and the standard deviations
+        of its pixels, in standard units, to a correction (n, n_pixels); or a callable that takes
+        both sizes. An instance is copied.
+    n_iterations : int, default=5
+        Corrections, one after the other.
+    clip : bool, default=True
+        Whether reconstructions are kept between the smallest and the largest value in ``fit``.
     n_support : int, default=20
         Calibration pairs of a training episode, at most: episodes show any number.
     n_query : int, default=30
@@ -83,24 +89,29 @@ class UnrolledReconstructor(MetaRegressor):
         Measurements of an image.
     feature_names_in_ : ndarray of str
         Names of the columns, where ``X`` had them.
-    x_mean_, x_scale_ : ndarray
-        Location and scale of the measurements.
+    x_mean_ : ndarray of shape (n_features_in_,)
+        Location of the measurements.
+    x_scale_ : ndarray of shape (1,)
+        Their scale: all have one unit.
     n_outputs_ : int
         Pixels of an image.
     y_mean_, y_scale_ : ndarray of shape (n_outputs_,)
         Location and scale of the pixels.
     meta_params_ : dict of str to ndarray
-        What all operators share.
+        What all operators share of the net.
     state_ : dict of str to Tensor
-        The operator in standard units.
+        The operator in standard units, and the variance of the noise with what it leaves open.
     adapted_ : bool
         Whether ``predict`` answers for one operator, or for the mean of all.
 
     Notes
     -----
-    What it learns suits operators that are known as well as those of training, from ``n_support``
-    pairs at most: with an exact operator and fewer pairs than pixels in training, the methods below
-    do better.
+    The prior of images, the noise and what operators have in common are found in closed form from
+    all pairs of ``fit``, by marginal likelihood; operators count as alike where those of half of
+    the tasks make the pairs of the other half likelier. Training then starts from no correction at
+    all. Half of it is on operators that are drawn from what the pairs leave open, so that the net
+    meets operators that are known exactly, too. Where operators held out say that the net does not
+    help, as with a hundred pairs in all, hardly anything is added to the closed form.
 
     See Also
     --------
@@ -133,6 +144,7 @@ class UnrolledReconstructor(MetaRegressor):
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **EPISODIC,
         "n_iterations": POSITIVE_INT,
+        "clip": ["boolean"],
         "n_support": POSITIVE_INT,
     }
 
@@ -141,7 +153,8 @@ class UnrolledReconstructor(MetaRegressor):
         hidden_layer_sizes: Any = (256,),
         *,
         module: Any = None,
-        n_iterations: int = 10,
+        n_iterations: int = 5,
+        clip: bool = True,
         n_support: int = 20,
         n_query: int = 30,
         tasks_per_batch: int = 8,
@@ -160,6 +173,7 @@ class UnrolledReconstructor(MetaRegressor):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.module = module
         self.n_iterations = n_iterations
+        self.clip = clip
         self.n_support = n_support
         self.n_query = n_query
         self.tasks_per_batch = tasks_per_batch
@@ -187,10 +201,31 @@ class UnrolledReconstructor(MetaRegressor):
         return UnrolledLearner(net, int(self.n_features_in_), n_pixels, int(self.n_iterations))
 
     def _fit_targets(self, y: np.ndarray, numbers: np.ndarray, n_tasks: int, grouped: bool) -> None:
+        if y.reshape(len(y), -1).shape[1] > MOST_PIXELS:
+            raise ValueError(
+                f"{y.shape[1]} pixels are too many for one covariance of all of them: at most "
+                f"{MOST_PIXELS}. Fit patches of the images, or smaller images."
+            )
         super()._fit_targets(y, numbers, n_tasks, grouped)
         # Pixels have one unit: an error counts the same in a dark corner as in the middle.
         spread = float(np.sqrt(np.square(self.y_scale_ / self.y_scale_.max()).mean()))
         self.y_scale_ = np.full(self.n_outputs_, spread * self.y_scale_.max())
+
+    def _fit_features(self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        # Measurements have one unit, too: noise is the same in all.
+        self.x_mean_, scale = location_and_scale(X)
+        self.x_scale_ = scale.max() * np.sqrt([np.square(scale / scale.max()).mean()])
+        return self._scaled(X)
+
+    def _train(
+        self, learner: Any, X: np.ndarray, y: np.ndarray, numbers: np.ndarray, *how: Any
+    ) -> None:
+        if not (self.warm_start and hasattr(self, "learner_")):
+            device = next(learner.parameters()).device
+            n_tasks, dtype = int(numbers.max()) + 1, inference_dtype(device)
+            rows, _ = task_rows(X, y, numbers, n_tasks, device, dtype)
+            learner.start_from(rows, self.y_mean_ / self.y_scale_, self.clip)
+        super()._train(learner, X, y, numbers, *how)
 
     def adapt(
         self, X: Any = None, y: Any = None, *, operator: Any = None, **task: Any
@@ -234,11 +269,13 @@ class UnrolledReconstructor(MetaRegressor):
                 f"The operator gives {measurement.n_measurements} measurements, and those of fit "
                 f"gave {self.n_features_in_}."
             )
-        # In standard units the operator has a constant: the measurements of the mean image.
+        # In standard units the operator has a constant: measurements are centred.
         matrix = measurement.dense()
-        constant = matrix @ self.y_mean_ - self.x_mean_
-        whole = np.column_stack([matrix * self.y_scale_, constant])
-        whole = whole / np.broadcast_to(self.x_scale_, len(whole))[:, None]
+        whole = np.column_stack([matrix * self.y_scale_, -self.x_mean_])
+        whole = whole / self.x_scale_
         device, dtype = self._where()
-        state = {"operator": torch.tensor(whole[None], device=device, dtype=dtype)}
+        state = {
+            "operator": torch.tensor(whole[None], device=device, dtype=dtype),
+            "noise": self.learner_.get_buffer("noise").reshape(1),
+        }
         return self._sibling(state_=state, adapted_=True, _query_tasks=None)
