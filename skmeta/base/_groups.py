@@ -70,6 +70,12 @@ def check_ids(groups: Any, n_rows: int, name: str = "groups") -> np.ndarray:
             f"{name} has {int(missing.sum())} missing entries (None or NaN). Every row needs the "
             "id of its task: drop these rows or give them an id."
         )
+    infinite = _infinite(ids)
+    if infinite:
+        raise ValueError(
+            f"{name} has {infinite} infinite entries (inf or -inf), which name no task: drop these "
+            "rows or give them an id."
+        )
     if ids.dtype.kind == "O":
         kinds = {_kind(value) for value in ids}
         if len(kinds) > 1:
@@ -85,6 +91,13 @@ def check_ids(groups: Any, n_rows: int, name: str = "groups") -> np.ndarray:
                 "strings as task ids."
             )
     return ids
+
+
+def _infinite(ids: np.ndarray) -> int:
+    """How many ids are infinite."""
+    if ids.dtype.kind == "O":
+        return sum(isinstance(v, float | np.floating) and bool(np.isinf(v)) for v in ids)
+    return int(np.isinf(ids).sum()) if ids.dtype.kind == "f" else 0
 
 
 def _can_be_sorted(ids: np.ndarray) -> bool:

@@ -23,7 +23,6 @@ GOOD = {
     "negative int": PATTERN - 2,
     "float": PATTERN / 2,
     "ints and floats": [v if v else 0.5 - 1 for v in PATTERN.tolist()],
-    "infinite float": np.array([0.0, 1.0, np.inf])[PATTERN],
     "unsigned": PATTERN.astype(np.uint8),
     "str": np.array(["a", "b", "c"])[PATTERN],
     "list of str": np.array(["a", "b", "c"])[PATTERN].tolist(),
@@ -104,6 +103,23 @@ def test_missing_ids_are_counted_and_refused(groups):
 def test_all_ids_missing():
     with pytest.raises(ValueError, match="groups has 3 missing"):
         task_numbers([None] * 3, 3)
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        [1.0, np.inf, 2.0],
+        [1, float("-inf"), 2],
+        np.array([1, np.inf, 2], dtype=np.float32),
+        np.array([1, np.inf, 2], dtype=object),
+        pd.Series([1.5, -np.inf, 2]),
+        pd.Series([1.5, np.inf, 2], dtype="Float64"),
+    ],
+    ids=["list", "list of int and float", "float32", "object", "Series", "Float64"],
+)
+def test_infinite_ids_are_counted_and_refused(groups):
+    with pytest.raises(ValueError, match=r"groups has 1 infinite entries \(inf or -inf\)"):
+        task_numbers(groups, 3)
 
 
 @pytest.mark.parametrize(
@@ -201,13 +217,14 @@ def test_estimators_see_the_same_tasks_whatever_the_ids(make, data, groups):
     ("bad", "text"),
     [
         (lambda g: np.where(g == 0, np.nan, g), "missing"),
+        (lambda g: np.where(g == 0, np.inf, g), "infinite"),
         (lambda g: [None if v == 0 else v for v in g.tolist()], "missing"),
         (lambda g: [str(v) if v == 0 else v for v in g.tolist()], "mixes"),
         (lambda g: g[:, None], "one-dimensional"),
         (lambda g: g[:-1], "entries for"),
         (lambda g: 3, "single value"),
     ],
-    ids=["NaN", "None", "mixed", "2-d", "short", "scalar"],
+    ids=["NaN", "infinity", "None", "mixed", "2-d", "short", "scalar"],
 )
 def test_estimators_refuse_bad_groups(make, data, bad, text):
     X, y, g = data()
