@@ -10,7 +10,6 @@ import torch
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
 
 from skmeta.base._estimator import MetaEstimator
 from skmeta.base._rows import (
@@ -20,6 +19,7 @@ from skmeta.base._rows import (
     refuse_odd_targets,
     resolve_device,
     task_rows,
+    validate_rows,
 )
 from skmeta.core.learner import NEVER
 from skmeta.core.sampling import Sampler, WaySampler
@@ -47,7 +47,10 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
     def _check_rows(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
         fewest = 2 if reset else 1
         refuse_odd_targets(y)
-        X, y = validate_data(self, X, y, reset=reset, **AS_NUMBERS, ensure_min_samples=fewest)
+        X, y = validate_rows(self, X, y, reset=reset, **AS_NUMBERS, ensure_min_samples=fewest)
+        missing = sum(label is None for label in y) if y.dtype == object else 0
+        if missing:
+            raise ValueError(f"y has {missing} missing labels (None). Drop these rows.")
         if y.dtype == object and len({isinstance(label, str) for label in y}) > 1:
             raise ValueError("y mixes strings and other labels. Convert all labels to one type.")
         with warnings.catch_warnings():

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from skmeta.base._constraints import EPISODIC
 from skmeta.base._module import build_module
-from skmeta.base._rows import AS_NUMBERS, TOO_FAR, as_tensor
+from skmeta.base._rows import AS_NUMBERS, TOO_FAR, as_tensor, validate_rows
 from skmeta.nets import Conv4, mlp
 
 EMBEDDING: dict[str, list] = {
@@ -95,7 +95,7 @@ class EmbeddingMixin(EmbeddingModule, ClassNamePrefixFeaturesOutMixin, Transform
             Rows as the head sees them.
         """
         check_is_fitted(self)
-        X = self._scaled(validate_data(self, X, reset=False, **AS_NUMBERS))
+        X = self._scaled(validate_rows(self, X, reset=False, **AS_NUMBERS))
         device, dtype = self._where()
         with torch.no_grad():
             embedded: Tensor = self.learner_.embed(as_tensor(X, device, dtype))

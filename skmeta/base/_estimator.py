@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skmeta.base._callbacks import EpochTeller, TellingFit, has_callbacks, level_of_caller
 from skmeta.base._checkpoint import CheckpointFile, fingerprint_of
@@ -28,6 +28,7 @@ from skmeta.base._rows import (
     resolve_device,
     seeded_torch,
     task_rows,
+    validate_rows,
 )
 from skmeta.base._training import EpisodicTraining
 from skmeta.core.learner import Learner, State
@@ -181,11 +182,13 @@ class MetaEstimator(EpisodicTraining, TellingFit, Html, Pickling, ABC):
         if getattr(self, "warm_start", False) and hasattr(self, "learner_"):
             try:
                 learner.load_state_dict(self.learner_.state_dict())
-            except RuntimeError as error:
+            except RuntimeError:
+                # Without torch's own text, which lists every tensor.
                 raise ValueError(
-                    "warm_start=True, but the fitted parameters do not fit the present ones: "
-                    f"{error}. Set warm_start=False to start anew."
-                ) from error
+                    "warm_start=True, but the fitted parameters do not fit the present ones: sizes "
+                    "of layers, or the number of columns or classes, have changed. Set "
+                    "warm_start=False to start anew."
+                ) from None
         return learner
 
     def _inference_dtype(self, device: torch.device) -> torch.dtype:
@@ -280,7 +283,7 @@ class MetaEstimator(EpisodicTraining, TellingFit, Html, Pickling, ABC):
     def _outputs(self, X: Any, verb: str = "predict") -> np.ndarray:
         """What a verb of the learner says of rows to predict: (n_rows, n_outputs)."""
         check_is_fitted(self)
-        X = self._scaled(validate_data(self, X, reset=False, **AS_NUMBERS))
+        X = self._scaled(validate_rows(self, X, reset=False, **AS_NUMBERS))
         if self._query_tasks is None:
             outputs = self._predict_one(self.state_, X, verb)
         else:

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from sklearn.base import RegressorMixin
 from sklearn.utils import Tags
-from sklearn.utils.validation import validate_data
 
 from skmeta.base._estimator import MetaEstimator
-from skmeta.base._rows import AS_NUMBERS, TOO_FAR, refuse_odd_targets
+from skmeta.base._rows import AS_NUMBERS, TOO_FAR, refuse_odd_targets, validate_rows
 from skmeta.core.learner import Learner
 from skmeta.core.numerics import location_and_scale
 from skmeta.core.sampling import Sampler
@@ -23,7 +22,7 @@ class MetaRegressor(RegressorMixin, MetaEstimator):
 
     def _check_rows(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
         refuse_odd_targets(y)
-        X, y = validate_data(
+        X, y = validate_rows(
             self,
             X,
             y,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.sparse import issparse
+from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from skmeta.core.tasks import TaskRows
@@ -37,6 +38,12 @@ class TaskBatch:
     support: np.ndarray
     query: np.ndarray
     n_tasks: int
+
+
+def validate_rows(estimator: Any, *data: Any, **checks: Any) -> Any:
+    """scikit-learn's ``validate_data``; quiet where its sum of huge values is inf less inf."""
+    with np.errstate(invalid="ignore"):
+        return validate_data(estimator, *data, **checks)
 
 
 def refuse_odd_targets(y: Any) -> None:

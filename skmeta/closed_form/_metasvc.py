@@ -224,13 +224,16 @@ class MetaSVC(HeadClassifier):
     @property
     def dual_coef_(self) -> np.ndarray:
         """Dual coefficients of the rows given to ``adapt``: (n_rows, n_classes)."""
-        check_is_fitted(self)
-        if self._query_tasks is not None or "duals" not in self.state_:
-            raise AttributeError("dual_coef_ is there after adapt, for one task.")
-        return self.state_["duals"][0].cpu().numpy()
+        return self._duals_of_one_task("dual_coef_")
 
     @property
     def support_(self) -> np.ndarray:
         """Which of the rows given to ``adapt`` are support vectors."""
-        duals = np.abs(self.dual_coef_).max(axis=1)
+        duals = np.abs(self._duals_of_one_task("support_")).max(axis=1)
         return np.flatnonzero(duals > NOTHING * self.frozen_params_["C"])
+
+    def _duals_of_one_task(self, asked: str) -> np.ndarray:
+        check_is_fitted(self)
+        if self._query_tasks is not None or "duals" not in self.state_:
+            raise AttributeError(f"{asked} is there after adapt, for one task.")
+        return self.state_["duals"][0].cpu().numpy()

@@ -55,7 +55,8 @@ def predict_tasks(
     Raises
     ------
     ValueError
-        If ids are missing, malformed, or of different types in support and query.
+        If ids are missing, malformed, or of different types in support and query, or if the
+        estimator has no such ``method``.
 
     Examples
     --------
@@ -75,6 +76,10 @@ def predict_tasks(
         )
     n_support = _num_samples(X_support)
     query_ids = check_ids(groups, _num_samples(X))
+    if method != "predict" and not hasattr(estimator, method):
+        raise ValueError(
+            f"{type(estimator).__name__} has no {method}: with a regressor use method='predict'."
+        )
     if n_support == 0:
         return getattr(estimator, method)(X)
     support_ids = check_ids(groups_support, n_support, "groups_support")

@@ -165,6 +165,31 @@ def test_one_extreme_value_in_y(value):
     finite_or_clear(lambda: model.adapt(X[:5], bad[:5]).predict(X))
 
 
+HUGE = {"opposite": [1e308, -1e308], "alike": [1.7e308, 1.7e308]}
+
+
+@doors
+@pytest.mark.parametrize("values", HUGE.values(), ids=HUGE)
+def test_the_largest_numbers_in_x(case, door, values):
+    def change(X):
+        X = np.array(X, dtype=np.float64)
+        X[[3, 4], -1] = values
+        return X
+
+    finite_or_clear(case.doors(change)[door])
+
+
+@pytest.mark.parametrize("values", HUGE.values(), ids=HUGE)
+def test_the_largest_numbers_in_y_and_in_transform(values):
+    X, y, groups = waves()
+    y[[3, 4]] = values
+    finite_or_clear(lambda: maml().fit(X, y, groups=groups).adapt(X[:5], y[:5]).predict(X))
+    X, y, groups = wards()
+    model = proto().fit(X, y, groups=groups)
+    X[[3, 4], -1] = values
+    finite_or_clear(lambda: model.transform(X))
+
+
 def test_predictions_past_the_largest_number_are_an_error():
     X, y, groups = waves()
     top = np.finfo(np.float64).max / 4
@@ -270,7 +295,23 @@ def test_measurements_as_y_of_a_classifier():
         proto().fit(X, X[:, 0], groups=groups)
 
 
-@pytest.mark.parametrize("other", [1, 1.5, True, None])
+@pytest.mark.parametrize("as_list", [True, False])
+@pytest.mark.parametrize("whole", [["sick", "well"], [0, 1], [True, False]])
+def test_a_label_that_is_none(whole, as_list):
+    X, y, groups = wards()
+    y = np.array(whole, dtype=object)[(y == "well").astype(int)]
+    model = proto().fit(X, np.array(y.tolist()), groups=groups)
+    bad = y.copy()
+    bad[[3, 4]] = None
+    bad = bad.tolist() if as_list else bad
+    for call in (lambda: proto().fit(X, bad, groups=groups), lambda: model.adapt(X[:9], bad[:9])):
+        with pytest.raises(ValueError, match=r"y has 2 missing labels \(None\)"):
+            call()
+    with pytest.raises(ValueError, match="y has 9 missing labels"):
+        model.adapt(X[:9], [None] * 9)
+
+
+@pytest.mark.parametrize("other", [1, 1.5, True])
 def test_labels_of_mixed_types(other):
     X, y, groups = wards()
     model = proto().fit(X, y, groups=groups)

@@ -275,8 +275,9 @@ def test_support_vectors_give_the_weights():
     weights = model.meta_params_["common_weights"] + embedded[:20].T @ adapted.dual_coef_
     scores = scale * (embedded @ weights)
     assert_allclose(adapted.decision_function(X), scores[:, 1] - scores[:, 0], rtol=1e-4, atol=1e-5)
-    with pytest.raises(AttributeError, match="after adapt"):
-        _ = model.dual_coef_
+    for name in ("dual_coef_", "support_"):
+        with pytest.raises(AttributeError, match=f"{name} is there after adapt"):
+            getattr(model, name)
     with pytest.raises(NotFittedError):
         _ = MetaSVC().support_
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from skmeta.core.numerics import between_task_sd, draw_in_tails
+from skmeta.core.numerics import between_task_sd, draw_in_tails, location_and_scale
 
 
 def test_tails_are_drawn_in_without_a_jump():
@@ -39,3 +39,10 @@ def test_between_task_sd_is_that_of_a_naive_sum(seed):
 def test_between_task_sd_of_nothing_to_compare_is_zero():
     assert between_task_sd(np.ones((3, 1)), np.array([0, 0, 0]))[0] == 0
     assert between_task_sd(np.ones((3, 2)), np.array([0, 1, 2])).tolist() == [0, 0]
+
+
+def test_location_and_scale_of_the_largest_numbers():
+    values = np.array([[1e308, 1.7e308], [-1e308, 1.7e308], [0.0, 1.7e308]])
+    mean, scale = location_and_scale(values)
+    np.testing.assert_allclose(mean, [0, 1.7e308])
+    np.testing.assert_allclose(scale, [np.sqrt(2 / 3) * 1e308, 1])

@@ -224,8 +224,9 @@ def test_what_makes_no_sense_is_refused():
         predict_tasks(model, X, y, groups, X, np.full(len(X), np.nan))
     with pytest.raises(ValueError, match="method must be"):
         predict_tasks(model, X, y, groups, X, groups, method="transform")
-    with pytest.raises(AttributeError, match="predict_proba"):
-        predict_tasks(model, X, y, groups, X, groups, method="predict_proba")
+    for estimator in (model, make_pipeline(StandardScaler(), FrozenEstimator(model)).fit(X, y)):
+        with pytest.raises(ValueError, match=r"has no predict_proba.*use method='predict'"):
+            predict_tasks(estimator, X, y, groups, X, groups, method="predict_proba")
 
 
 def test_an_estimator_that_cannot_adapt_is_refused():

@@ -349,8 +349,10 @@ def test_warm_start_refuses_other_sizes():
     data = sinusoids()
     model = quick(warm_start=True).fit(**data)
     model.set_params(hidden_layer_sizes=(9,))
-    with pytest.raises(ValueError, match="warm_start=True, but the fitted parameters do not fit"):
+    text = "warm_start=True, but the fitted parameters do not fit"
+    with pytest.raises(ValueError, match=text) as refusal:
         model.fit(**data)
+    assert "state_dict" not in str(refusal.value) and refusal.value.__suppress_context__
     model.set_params(hidden_layer_sizes=(8,)).fit(**data)
     with pytest.raises(ValueError, match="Set warm_start=False to start anew"):
         model.fit(np.column_stack([data["X"]] * 2), data["y"], groups=data["groups"])
