@@ -65,6 +65,7 @@ class EpisodicTraining(EpisodeSampling):
             "tasks_per_batch": self.tasks_per_batch,
             "lr": self.lr,
             "lr_schedule": self._lr_schedule,
+            "averaging": getattr(self, "averaging", 0.0),
             "optimizer": self.optimizer,
             "classifier": hasattr(self, "classes_"),
             "verbose": self.verbose,

@@ -24,6 +24,7 @@ FAMILY: dict[str, list] = {
     "derivative_order_annealing": AUTO_OR_BOOL,
     "per_step_norm": AUTO_OR_BOOL,
     "lr_schedule": [StrOptions({"auto", "constant", "cosine"})],
+    "averaging": [Interval(Real, 0, 1, closed="left")],
 }
 
 
@@ -39,6 +40,7 @@ class MAMLFamily:
     derivative_order_annealing: bool | str
     per_step_norm: bool | str
     lr_schedule: str
+    averaging: float
 
     def _inner_options(self) -> dict[str, Any]:
         """Options of :class:`~skmeta.optimization._learner.MAMLLearner`, "auto" resolved."""

@@ -97,6 +97,9 @@ class MAMLClassifier(MAMLFamily, WeightedClassLoss, EmbeddingModule, MetaClassif
         with "maml++", "constant" otherwise.
     optimizer : {"adam", "adamw", "sgd"} or callable, default="adam"
         The outer optimiser; a callable is called as ``optimizer(parameters, lr=lr)``.
+    averaging : float, default=0.99
+        Share of a running average of the weights that stays at a step of the outer optimiser. The
+        average is what is judged on held-out tasks, and kept; 0 keeps the last step's.
     early_stopping : "auto" or bool, default="auto"
         Hold out tasks (without groups: classes), stop when their loss has not fallen for twenty
         epochs, and keep the best weights. "auto" does so from ten tasks (or fifty classes) on.
@@ -185,6 +188,9 @@ class MAMLClassifier(MAMLFamily, WeightedClassLoss, EmbeddingModule, MetaClassif
 
     Antoniou, Edwards and Storkey (2019). How to train your MAML. (MAML++.)
 
+    Polyak and Juditsky (1992). Acceleration of stochastic approximation by averaging.
+    (``averaging``; theirs weighs all steps alike.)
+
     Examples
     --------
     >>> from skmeta import MAMLClassifier
@@ -241,6 +247,7 @@ class MAMLClassifier(MAMLFamily, WeightedClassLoss, EmbeddingModule, MetaClassif
         lr: float = 0.003,
         lr_schedule: str = "auto",
         optimizer: Any = "adam",
+        averaging: float = 0.99,
         early_stopping: Any = "auto",
         validation_fraction: float = 0.1,
         callbacks: list | None = None,
@@ -273,6 +280,7 @@ class MAMLClassifier(MAMLFamily, WeightedClassLoss, EmbeddingModule, MetaClassif
         self.lr = lr
         self.lr_schedule = lr_schedule
         self.optimizer = optimizer
+        self.averaging = averaging
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.callbacks = callbacks

@@ -67,6 +67,9 @@ class KeepState(Callback):
                 callback.lr_scheduler_.load_state_dict(_to_tensors(state))
             else:
                 vars(callback).update(_to_tensors(state))
+        if net.average is not None:
+            net.average.n_steps = found["n_steps"]
+            net.average.other = [t.to(net.device) for t in _to_tensors(found["trained"])]
         self.generator.set_state(torch.from_numpy(found["generator"]))
         torch.set_rng_state(torch.from_numpy(found["torch"]))
         if "cuda" in found:
@@ -96,6 +99,9 @@ class KeepState(Callback):
             "generator": self.generator.get_state().numpy(),
             "torch": torch.get_rng_state().numpy(),
         }
+        if net.average is not None:  # the learner holds the average
+            content["n_steps"] = net.average.n_steps
+            content["trained"] = _to_arrays(net.average.other)
         if str(net.device).startswith("cuda"):
             content["cuda"] = torch.cuda.get_rng_state(net.device).numpy()
         self.keeper.save(content)

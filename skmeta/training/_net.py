@@ -15,6 +15,7 @@ from torch import Tensor
 from skmeta.core.learner import Learner
 from skmeta.core.tasks import Episodes
 from skmeta.exceptions import TrainingDivergedError
+from skmeta.training._average import RunningAverage
 
 # Norm that a meta-gradient is clipped to.
 MAX_GRADIENT_NORM = 10.0
@@ -46,6 +47,7 @@ class EpisodicNet(NeuralNet):
     module_: Learner
     # Epochs that what changes in the course of training is made for, if not ``max_epochs``.
     horizon: int | None = None
+    average: RunningAverage | None = None
 
     def __init__(self, module: Learner, *, classifier: bool = False, **kwargs: Any) -> None:
         self.classifier = classifier
@@ -122,6 +124,15 @@ class EpisodicNet(NeuralNet):
         if iterator is None:
             return
         self._set_training(training)
+        if training and self.average is not None:
+            self.average.swap(training=True)
+        try:
+            self._run(iterator, training, prefix)
+        finally:  # a callback may end an epoch in its midst
+            if self.average is not None:
+                self.average.swap(training=False)
+
+    def _run(self, iterator: Any, training: bool, prefix: str) -> None:
         self.module_.progress = (len(self.history) - 1) / (self.horizon or self.max_epochs)
         step = self._update if training else self._evaluate
         losses, weights = [], []
@@ -168,7 +179,10 @@ class EpisodicNet(NeuralNet):
             assert isinstance(total, Tensor)
             return total
 
-        return self.optimizer_.step(closure).detach()
+        loss = self.optimizer_.step(closure).detach()
+        if self.average is not None:
+            self.average.step()
+        return loss
 
     def _tame_gradients(self) -> None:
         """Clip the gradient, and take one that is not finite as zero.

@@ -11,6 +11,7 @@ from torch import Generator
 
 from skmeta.core.learner import Learner
 from skmeta.core.sampling import Sampler
+from skmeta.training._average import RunningAverage
 from skmeta.training._checkpoint import Keeper, KeepState
 from skmeta.training._net import EpisodicNet
 from skmeta.training._progress import EpochBar, TellEpochs, Teller
@@ -37,6 +38,7 @@ def train(
     generator: Generator,
     verbose: int,
     lr_schedule: str = "constant",
+    averaging: float = 0.0,
     keeper: Keeper | None = None,
     teller: Teller | None = None,
     n_epochs: int | None = None,
@@ -48,7 +50,8 @@ def train(
     With a ``valid_sampler`` (of other tasks), training stops when its loss no longer falls and the
     best parameters are put back. With a ``keeper``, training goes on from what it has found. A
     ``teller`` hears of every epoch. With ``n_epochs``, training ends after so many, as one of
-    ``max_epochs`` would be by then. A ``label`` stands before the bar.
+    ``max_epochs`` would be by then. With ``averaging`` (the share that stays at a step), parameters
+    are a running average of those of the steps. A ``label`` stands before the bar.
     """
     if not any(parameter.requires_grad for parameter in learner.parameters()):
         return []  # a fixed embedding, say: there is nothing to learn
@@ -82,6 +85,8 @@ def train(
     )
     net.generator = generator
     net.horizon = max_epochs
+    if averaging:
+        net.average = RunningAverage((p for p in learner.parameters() if p.requires_grad), averaging)
     net.fit((stream, valid))
     return [plain(row) for row in net.history]
 
