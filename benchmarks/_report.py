@@ -85,7 +85,7 @@ class Report:
         for paragraph in paragraphs:
             text += [paragraph, ""]
         text += self._overall()
-        if self.own:
+        if self.own and self.ratios:
             text += [
                 "## Each method of skmeta against the best other method of each line",
                 "",
@@ -113,6 +113,8 @@ class Report:
 
     def _overall(self):
         """Geometric mean over tables of the ratio to the best other method."""
+        if not self.ratios:
+            return []  # one method alone
         ratios = pd.DataFrame(self.ratios)
         ratios = ratios[ratios["against"] == "best other"]
         text = [

@@ -48,8 +48,8 @@ class CheckpointFile:
     ----------
     found : dict or None
         What a training with the same fingerprint has left.
-    trials : list of lists of float
-        Losses on tasks left out, an epoch at a time, in the trials before training that are done.
+    trials : list of dicts
+        What the trials before training that are done have found, as JSON holds it.
     """
 
     def __init__(self, folder: str | os.PathLike, fingerprint: str) -> None:
@@ -57,7 +57,7 @@ class CheckpointFile:
         self._path = os.path.join(os.fspath(folder), f"{fingerprint[:32]}.checkpoint")
         self._fingerprint = fingerprint
         self.seeds: list[int] = []
-        self.trials: list[list[float]] = []
+        self.trials: list[dict[str, Any]] = []
         self.found = self._read()
 
     def save(self, content: dict[str, Any] | None) -> None:
@@ -89,7 +89,7 @@ class CheckpointFile:
             if head["checkpoint"] != FORMAT or head["fingerprint"] != self._fingerprint:
                 raise ValueError("it is of another training")
             self.seeds = [int(seed) for seed in head["seeds"]]
-            self.trials = [[float(loss) for loss in trial] for trial in head.get("trials", [])]
+            self.trials = [dict(trial) for trial in head.get("trials", [])]
             return Unpacker(arrays, {}).unpack(head["training"])
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(

@@ -21,7 +21,8 @@ from skmeta.base._rows import (
     task_rows,
     validate_rows,
 )
-from skmeta.core.learner import NEVER
+from skmeta.base._sharpness import best_multiples, judge, multiple_at
+from skmeta.core.learner import NEVER, Learner
 from skmeta.core.sampling import Sampler, WaySampler
 
 # early_stopping="auto" holds out classes from so many on: with the ten digits, say, the embedding
@@ -78,8 +79,12 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
                 shared = grouped or n_classes == 2 or self._labels_have_meaning
         self.shared_classes_ = bool(shared)
         self.prior_classes_ = self.classes_
-        self._task_classes: np.ndarray | None = None  # an adapted estimator may be fitted anew
-        if n_tasks == 1 and self.shared_classes_:
+        self._sharpness: dict[str, np.ndarray] | None = None
+        # An adapted estimator may be fitted anew.
+        self._task_classes: np.ndarray | None = None
+        self.__dict__.pop("_rows_a_class", None)
+        self._single = n_tasks == 1
+        if self._single and self.shared_classes_:
             self._warn_single_task()
 
     def _encode(self, y: np.ndarray, numbers: np.ndarray, n_tasks: int) -> np.ndarray:
@@ -94,9 +99,11 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
         return rank[numbers, places]
 
     def _adapt_targets(self, y: np.ndarray, batch: TaskBatch) -> dict[str, Any]:
+        counts = np.bincount(batch.support, minlength=batch.n_tasks)
         if not self.shared_classes_:
             prior = self.prior_classes_ if (batch.query < 0).any() else None
-            return _local_classes(y, batch, prior)
+            found = _local_classes(y, batch, prior)
+            return {**found, "_rows_a_class": counts / (found["_task_classes"] >= 0).sum(axis=1)}
         unknown = set(np.unique(y).tolist()) - set(self.classes_.tolist())
         if unknown:
             cure = " If every task has classes of its own, fit with shared_classes=False."
@@ -105,7 +112,7 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
                 f"here, and fit knew {self.classes_.tolist()}."
                 + (cure if "shared_classes" in self.get_params(deep=False) else "")
             )
-        return {}
+        return {"_rows_a_class": counts / len(self.classes_)}
 
     _no_episode = (
         "No task can give an episode: one needs rows of at least two classes in a task, and a "
@@ -140,6 +147,14 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
             self._way_sampler(X[out], y[out], numbers[out]),
         )
 
+    def _judge(self, learner: Learner, trained: Any, left_out: Any, seed: int) -> list:
+        n_classes = len(self.classes_) if self.shared_classes_ else None
+        alone = self._single and self.shared_classes_
+        return judge(learner, trained.rows, left_out, n_classes, seed, alone=alone)
+
+    def _heed(self, judged: list[list]) -> None:
+        self._sharpness = best_multiples(judged)
+
     def _more_classes(
         self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -171,7 +186,19 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
         outputs = super()._outputs(X, verb)
         if (outputs < NEVER).any():  # a class that the task lacks would win
             raise ValueError(TOO_FAR)
-        return outputs
+        if self.__dict__.get("_sharpness") is None:
+            return outputs
+        return np.where(outputs > NEVER, outputs * self._multiples()[:, None], NEVER)
+
+    def _multiples(self) -> np.ndarray:
+        """What the scores of every row (or of all) are multiplied by, to be as sure as they may."""
+        assert self._sharpness is not None
+        # Before any support: of classes that all tasks share no row; of others, all rows.
+        prior = 0.0 if self.shared_classes_ else np.inf
+        known = getattr(self, "_rows_a_class", np.array([prior]))
+        query = self._query_tasks
+        rows = known if query is None else np.where(query < 0, prior, known[query])
+        return multiple_at(self._sharpness, rows)
 
     def _columns(self, outputs: np.ndarray, tasks: np.ndarray | None) -> np.ndarray:
         if self.shared_classes_:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 
-from skmeta.base._callbacks import EpochTeller
+from skmeta.base._callbacks import EpochTeller, level_of_caller
 from skmeta.base._checkpoint import CheckpointFile
 from skmeta.base._episodes import EpisodeSampling
 from skmeta.base._rows import seeded_torch
@@ -25,6 +27,9 @@ TRIAL_PATIENCE = 8
 
 class EpisodicTraining(EpisodeSampling):
     """Trains a learner on episodes as the parameters say."""
+
+    # No loss of standardised targets, or of classes, is so large after training that worked.
+    _beyond_reason: ClassVar[float] = 1e3
 
     max_epochs: int
     tasks_per_batch: int
@@ -70,10 +75,12 @@ class EpisodicTraining(EpisodeSampling):
             "classifier": hasattr(self, "classes_"),
             "verbose": self.verbose,
         }
-        if valid is None and n_tasks > 1 and self._tries_epochs(learner):
-            seed = generator.initial_seed()
-            trials = self._trials(X, y, numbers, torch.Generator().manual_seed(seed))
-            how["n_epochs"] = _epochs_that_help(learner, trials, seed, keeper, **how)
+        seed, found = generator.initial_seed(), []
+        if valid is None and self._tries(learner):
+            leave_out = self._trials if n_tasks > 1 else self._row_trials
+            trials = leave_out(X, y, numbers, torch.Generator().manual_seed(seed))
+            found = self._run_trials(learner, trials, seed, keeper, **how)
+            how["n_epochs"] = _epochs_that_help([trial["losses"] for trial in found])
         self.history_ = train(
             learner,
             sampler,
@@ -85,16 +92,29 @@ class EpisodicTraining(EpisodeSampling):
             **how,
         )
         self.n_iter_ = len(self.history_)
+        _tell_divergence(self.history_, self._beyond_reason)
+        if valid is not None:
+            found = [{"judged": self._judge(learner, sampler, valid, seed)}]
+        self._heed([trial["judged"] for trial in found])
 
-    def _tries_epochs(self, learner: Learner) -> bool:
+    def _judge(self, learner: Learner, trained: Sampler, left_out: Sampler, seed: int) -> list:
+        """What else tasks left out say of a trained learner, as JSON holds it."""
+        return []
+
+    def _heed(self, judged: list[list]) -> None:
+        """Make use of what :meth:`_judge` has found, in one trial or more."""
+
+    def _tries(self, learner: Learner) -> bool:
         """Whether, with no task held out for good, each is left out once."""
         auto = isinstance(self.early_stopping, str)
         # A start that has seen all tasks cannot leave one out.
         fresh = not (getattr(self, "warm_start", False) and hasattr(self, "learner_"))
-        # Tasks with classes of their own are held out by class, or have many classes each.
-        shared = getattr(self, "shared_classes_", True)
         choice = self.max_epochs > 1 and any(p.requires_grad for p in learner.parameters())
-        return auto and fresh and shared and choice
+        return auto and fresh and choice and self._spares_some()
+
+    def _spares_some(self) -> bool:
+        """Whether it is worth it to leave some out: classes of a task's own are dear."""
+        return getattr(self, "shared_classes_", True)
 
     def _trials(
         self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray, generator: torch.Generator
@@ -114,6 +134,55 @@ class EpisodicTraining(EpisodeSampling):
                     found.append((trained, left_out))
         return found
 
+    def _row_trials(self, *rows: Any) -> list[tuple[Sampler, Sampler]]:
+        """The same for one task, of which rows are left out; none, where that tells nothing."""
+        return []
+
+    def _run_trials(
+        self,
+        learner: Learner,
+        trials: list[tuple[Sampler, Sampler]],
+        seed: int,
+        keeper: CheckpointFile | None,
+        **how: Any,
+    ) -> list[dict[str, Any]]:
+        """Loss of every epoch on the tasks left out, and what they say of the trained learner.
+
+        Every trial trains ``learner`` from its start, which is put back.
+        """
+        from skmeta.training import train
+
+        found = [] if keeper is None else keeper.trials
+        # Not a deep copy: modules that ran under vmap cannot be copied.
+        start = {name: value.clone() for name, value in learner.state_dict().items()}
+        device = next(learner.parameters()).device
+        for i, (sampler, left_out) in enumerate(trials):
+            if i < len(found):  # of a training that was killed
+                continue
+            history: list[dict[str, Any]] = []
+            judged: list = []
+            generator = torch.Generator().manual_seed(seed + i)
+            # A generator of their own, torch's too: training draws what it would without trials.
+            with seeded_torch(seed + i, device), suppress(TrainingDivergedError):
+                # (Where one diverges, the training on all tasks has its own say.)
+                history = train(
+                    learner,
+                    sampler,
+                    left_out,
+                    callbacks=None,
+                    generator=generator,
+                    patience=TRIAL_PATIENCE,
+                    label=f"tasks left out {i + 1}/{len(trials)}",
+                    **how,
+                )
+                judged = self._judge(learner, sampler, left_out, seed + i)
+            learner.load_state_dict(start)
+            losses = [row["valid_loss"] for row in history]
+            found.append({"losses": losses, "judged": judged})
+            if keeper is not None:
+                keeper.save(None)
+        return found
+
 
 def _rows(
     kept: np.ndarray, X: np.ndarray, y: np.ndarray, numbers: np.ndarray
@@ -122,49 +191,29 @@ def _rows(
     return X[kept], y[kept], np.unique(numbers[kept], return_inverse=True)[1]
 
 
-def _epochs_that_help(
-    learner: Learner,
-    trials: list[tuple[Sampler, Sampler]],
-    seed: int,
-    keeper: CheckpointFile | None,
-    **how: Any,
-) -> int | None:
+def _epochs_that_help(curves: list[list[float]]) -> int | None:
     """How many epochs leave the least loss on tasks left out, in the mean over the trials.
 
-    Every trial trains ``learner`` from its start, which is put back. Past the end of a trial its
-    loss counts as its last one. None is as many as there may be: no trial has an answer.
+    Past the end of a trial its loss counts as its last one. None is as many as there may be: no
+    trial has an answer.
     """
-    from skmeta.training import train
-
-    curves = [] if keeper is None else keeper.trials
-    # Not a deep copy: modules that ran under vmap cannot be copied.
-    start = {name: value.clone() for name, value in learner.state_dict().items()}
-    device = next(learner.parameters()).device
-    for i, (sampler, left_out) in enumerate(trials):
-        if i < len(curves):  # of a training that was killed
-            continue
-        history: list[dict[str, Any]] = []
-        generator = torch.Generator().manual_seed(seed + i)
-        # A generator of their own, torch's too: training draws what it would without trials.
-        with seeded_torch(seed + i, device), suppress(TrainingDivergedError):
-            # (Where one diverges, the training on all tasks has its own say.)
-            history = train(
-                learner,
-                sampler,
-                left_out,
-                callbacks=None,
-                generator=generator,
-                patience=TRIAL_PATIENCE,
-                label=f"tasks left out {i + 1}/{len(trials)}",
-                **how,
-            )
-        learner.load_state_dict(start)
-        curves.append([row["valid_loss"] for row in history])
-        if keeper is not None:
-            keeper.save(None)
     whole = [curve for curve in curves if curve]
     if not whole:
         return None
     longest = max(map(len, whole))
     filled = [curve + [curve[-1]] * (longest - len(curve)) for curve in whole]
     return int(np.mean(filled, axis=0).argmin()) + 1
+
+
+def _tell_divergence(history: list[dict[str, Any]], beyond_reason: float) -> None:
+    """Warn of a training that ended, finite, beyond all reason: its answers are worth nothing."""
+    losses = [row["train_loss"] for row in history if "train_loss" in row]
+    kept = [row["valid_loss"] for row in history if "valid_loss" in row]
+    last = min(kept) if kept else losses[-1] if losses else 0.0
+    if last > beyond_reason:
+        warnings.warn(
+            f"Training diverged: its loss is {last:.3g} at the end, and began at {losses[0]:.3g}. "
+            "Lower lr, or inner_lr where the estimator has one, or standardise X (StandardScaler).",
+            ConvergenceWarning,
+            stacklevel=level_of_caller(),
+        )

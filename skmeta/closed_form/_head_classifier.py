@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from numbers import Integral
 from typing import Any, ClassVar
 
+import numpy as np
+import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skmeta.base import MetaClassifier
 from skmeta.base._constraints import POSITIVE_INT
 from skmeta.base._embedding import EMBEDDING, EmbeddingMixin, embedding_width
 from skmeta.closed_form._head_learner import ClassifierHeadLearner, Head
+from skmeta.core.sampling import Sampler
+
+# Share of the rows of a single task (or of its classes) that is left out once, to see how sure of
+# itself a head may be.
+LEFT_OUT = 1 / 3
 
 
 class HeadClassifier(EmbeddingMixin, MetaClassifier):
@@ -67,6 +75,25 @@ class HeadClassifier(EmbeddingMixin, MetaClassifier):
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
+
+    def _spares_some(self) -> bool:
+        return self.shared_classes_ or self._single
+
+    def _row_trials(
+        self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray, generator: torch.Generator
+    ) -> list[tuple[Sampler, Sampler]]:
+        """A head tells the rows that it is solved on, however they were drawn."""
+        # New tasks bring new rows, and where classes are their own, new classes.
+        units = np.arange(len(y)) if self.shared_classes_ else y
+        n_units = int(units.max()) + 1
+        order = torch.randperm(n_units, generator=generator).numpy()
+        out = np.isin(units, order[: round(LEFT_OUT * n_units)])
+        with suppress(ValueError):  # too few to leave any out
+            trained = self._samplers(X[~out], y[~out], numbers[~out], generator)[0]
+            left_out = self._plain_sampler(X[out], y[out], numbers[out], generator)
+            if len(trained.eligible) and len(left_out.eligible):
+                return [(trained, left_out)]
+        return []
 
     def _learner_of(
         self, head: Head, scale: float, unit_length: bool = False

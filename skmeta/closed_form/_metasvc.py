@@ -128,7 +128,10 @@ class MetaSVC(HeadClassifier):
 
     Notes
     -----
-    Probabilities are the softmax of the scores times a scale that is learned on query rows.
+    Probabilities are the softmax of the scores times a scale that is learned on query rows, and
+    times what fits the tasks that are held out or left out (see ``early_stopping``) best, by their
+    number of labelled rows a class. Without groups a third of the rows is left out once for that;
+    of three classes or more, a third of the classes.
 
     Where tasks share their classes, all start from a linear classifier that is learned with the
     embedding, and the head corrects it: with one labelled row, or rows of one class, it still knows

@@ -232,6 +232,10 @@ class RidgeHeadClassifier(HeadClassifier):
     the others. (The papers have classes of their own in every task.) A constant column stands
     beside the embedding.
 
+    Probabilities are the softmax of the scores times what fits the tasks that are held out or left
+    out (see ``early_stopping``) best, by their number of labelled rows a class. Without groups a
+    third of the rows is left out once for that; of three classes or more, a third of the classes.
+
     References
     ----------
     Bertinetto, Henriques, Torr and Vedaldi (2019). Meta-learning with differentiable closed-form

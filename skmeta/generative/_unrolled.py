@@ -141,6 +141,8 @@ class UnrolledReconstructor(MetaRegressor):
     >>> known = model.adapt(operator=A)
     """
 
+    # Pixels are not standardised: their loss may be of any size.
+    _beyond_reason: ClassVar[float] = float("inf")
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **EPISODIC,
         "n_iterations": POSITIVE_INT,

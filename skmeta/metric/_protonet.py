@@ -234,6 +234,11 @@ class ProtoNetClassifier(ClassLoss, EmbeddingMixin, MetaClassifier):
     --------
     skmeta.adapt : Adapt through pipelines and searches.
 
+    Notes
+    -----
+    Probabilities are the softmax of the scores times what fits the tasks that are held out or left
+    out (see ``early_stopping``) best, by their number of labelled rows a class.
+
     References
     ----------
     Snell, Swersky and Zemel (2017). Prototypical networks for few-shot learning. Equations 1 and 2.

@@ -167,6 +167,9 @@ class MAMLClassifier(MAMLFamily, WeightedClassLoss, EmbeddingModule, MetaClassif
     start, adapted to all training rows (or a random part of very many) as if they were one task;
     otherwise the nearest class mean of all training classes.
 
+    Probabilities are the softmax of the scores times what fits the tasks that are held out or left
+    out (see ``early_stopping``) best, by their number of labelled rows a class.
+
     A task whose support loss the steps have made worse than twice its start takes them again,
     shorter. Adaptation is otherwise plain gradient descent.
 

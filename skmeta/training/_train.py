@@ -86,7 +86,9 @@ def train(
     net.generator = generator
     net.horizon = max_epochs
     if averaging:
-        net.average = RunningAverage((p for p in learner.parameters() if p.requires_grad), averaging)
+        net.average = RunningAverage(
+            (p for p in learner.parameters() if p.requires_grad), averaging
+        )
     net.fit((stream, valid))
     return [plain(row) for row in net.history]
 

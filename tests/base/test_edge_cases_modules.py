@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from torch import nn
 
+from skmeta import MAMLRegressor
+from skmeta.datasets import make_sinusoids
 from skmeta.exceptions import TrainingDivergedError
 from tests.base.tasks import alphabets, finite, instance, maml, proto, wards, waves
 
@@ -240,7 +242,16 @@ def test_inner_loop_that_diverges():
         fit(maml, inner_lr=1e20)
 
 
+@pytest.mark.parametrize("rates", [{"lr": 1e6, "inner_lr": 1e6}, {"lr": 1e3, "optimizer": "sgd"}])
+def test_a_loss_that_ends_beyond_reason_is_told(rates):
+    X, y, groups = make_sinusoids(12, 12, random_state=0)
+    model = MAMLRegressor((16,), max_epochs=3, early_stopping=False, random_state=0, **rates)
+    with pytest.warns(ConvergenceWarning, match="diverged: its loss is .* Lower lr, or inner_lr"):
+        model.fit(X, y, groups=groups)
+
+
 @both
+@pytest.mark.filterwarnings("ignore:Training diverged")
 @pytest.mark.parametrize("lr", [10.0, 1e3, 1e6, 1e10])
 def test_a_high_rate_is_an_error_or_a_finite_answer(make, lr):
     text = ""

@@ -1,0 +1,183 @@
+"""Probabilities are as sure as tasks that were left out say that they may be."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import log_softmax, softmax
+from sklearn.datasets import make_classification
+from sklearn.metrics import log_loss
+
+from skmeta.base._sharpness import GRID, PRIOR, _losses, best_multiples, multiple_at
+from skmeta.core.learner import NEVER
+from skmeta.core.tasks import TaskRows
+from skmeta.model_selection import predict_tasks
+from tests.instances import small
+
+SHARP = ["MetaSVC", "RidgeHeadClassifier", "ProtoNetClassifier", "MAMLClassifier"]
+
+
+def questions(n_tasks, n_rows=24, seed=0):
+    """Yes or no by a noisy line; each task has a level of its own, and many columns say nothing."""
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(n_tasks), n_rows)
+    X = rng.normal(size=(len(groups), 8))
+    level = rng.normal(size=n_tasks)[groups]
+    y = np.where(X[:, 0] + level + rng.normal(size=len(groups)) > 0, "yes", "no")
+    return X, y, groups
+
+
+# ---------------------------------------------------------------- against a slow reference
+
+
+@given(
+    sizes=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    n_classes=st.integers(2, 4),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=30, deadline=None)
+def test_losses_are_those_of_a_loop_over_tasks(sizes, n_classes, seed):
+    rng = np.random.default_rng(seed)
+    n = sum(sizes)
+    scores, y = rng.normal(size=(n, n_classes)), rng.integers(n_classes, size=n)
+    absent = rng.random((n, n_classes)) < 0.3
+    absent[np.arange(n), y] = False
+    scores[absent] = NEVER
+    query = TaskRows.from_sizes(torch.zeros(n, 1), torch.tensor(y), torch.tensor(sizes))
+    found = _losses(torch.tensor(scores), query).numpy()
+    ends = np.cumsum(sizes)
+    for power, loss in zip(np.exp(GRID), found, strict=True):
+        tasks = []
+        for first, end in zip(ends - sizes, ends, strict=True):
+            rows = []
+            for row in range(first, end):
+                here = ~absent[row]
+                logs = np.full(n_classes, -np.inf)
+                logs[here] = log_softmax(power * scores[row, here])
+                rows.append(-logs[y[row]])
+            tasks.append(np.mean(rows))
+        np.testing.assert_allclose(loss, np.mean(tasks), rtol=1e-9, atol=1e-12)
+
+
+def test_trials_count_by_their_tasks():
+    rng = np.random.default_rng(0)
+    curves = rng.normal(size=(3, len(GRID)))
+    trials = [
+        [(0, 4, curves[0].tolist()), (2, 3, curves[1].tolist())],
+        [(2, 5, curves[2].tolist())],
+        [],
+    ]
+    found = best_multiples(trials)
+    np.testing.assert_array_equal(found["sizes"], [0, 2])
+    totals = [4 * curves[0], 3 * curves[1] + 5 * curves[2]]
+    expected = [GRID[np.argmin(t + PRIOR * GRID**2)] for t in totals]
+    np.testing.assert_allclose(np.log(found["multiples"]), expected)
+    assert best_multiples([[], []]) is None
+
+
+def test_between_sizes_it_is_interpolated_and_beyond_them_it_stays():
+    found = {"sizes": np.array([1.0, 5.0]), "multiples": np.array([0.5, 0.125])}
+    share = (np.log(3) - np.log(2)) / (np.log(6) - np.log(2))
+    expected = [0.5, 0.5, 0.5 * 0.25**share, 0.125, 0.125]
+    np.testing.assert_allclose(multiple_at(found, [0, 1, 2, 5, np.inf]), expected)
+
+
+# ---------------------------------------------------------------- in the estimators
+
+
+@pytest.mark.parametrize("name", SHARP)
+def test_scores_are_multiplied_by_what_fits_the_rows_of_the_task(name):
+    X, y, groups = questions(12)
+    model = small(name, max_epochs=2, early_stopping=True).fit(X, y, groups=groups)
+    plain = model._sibling(_sharpness=None)
+    for n_rows in (None, 1, 6, 20):
+        pair = (model, plain)
+        if n_rows is not None:
+            pair = [m.adapt(X[:n_rows], y[:n_rows]) for m in pair]
+        multiple = multiple_at(model._sharpness, (n_rows or 0) / 2)
+        with_it, without = (m.decision_function(X) for m in pair)
+        np.testing.assert_allclose(with_it, multiple * without, rtol=1e-9, atol=1e-12)
+        np.testing.assert_array_equal(*(m.predict(X) for m in pair))
+        both = np.column_stack([np.zeros(len(X)), with_it])
+        np.testing.assert_allclose(pair[0].predict_proba(X), softmax(both, 1), atol=1e-9)
+
+
+@pytest.mark.parametrize("name", SHARP)
+def test_tasks_in_one_batch_have_each_its_own(name):
+    X, y, groups = questions(14)
+    seen = groups < 12
+    model = small(name, max_epochs=1, early_stopping=True)
+    model.fit(X[seen], y[seen], groups=groups[seen])
+    support = np.concatenate([np.flatnonzero(groups == 12)[:2], np.flatnonzero(groups == 13)[:12]])
+    query = np.flatnonzero(groups >= 11)  # the eleventh shows nothing
+    found = predict_tasks(
+        model, X[support], y[support], groups[support], X[query], groups[query],
+        method="predict_proba",
+    )  # fmt: skip
+    for task in (11, 12, 13):
+        own = support[groups[support] == task]
+        one = model.adapt(X[own], y[own]) if len(own) else model
+        expected = one.predict_proba(X[query[groups[query] == task]])
+        np.testing.assert_allclose(found[groups[query] == task], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_machine_is_no_surer_than_it_may_be():
+    """New tasks: without what tasks left out say, a machine of many rows is far too sure."""
+    X, y, groups = questions(36, n_rows=40)
+    seen = groups < 24
+    model = small("MetaSVC", max_epochs=8, early_stopping="auto", validation_fraction=0.3)
+    model.fit(X[seen], y[seen], groups=groups[seen])
+    assert model._sharpness["multiples"][-1] < 0.8
+    losses, sure, right = [], [], []
+    for task in range(24, 36):
+        rows = np.flatnonzero(groups == task)
+        for one in (model, model._sibling(_sharpness=None)):
+            adapted = one.adapt(X[rows[:24]], y[rows[:24]])
+            proba = adapted.predict_proba(X[rows[24:]])
+            losses.append(log_loss(y[rows[24:]], proba, labels=adapted.classes_))
+            if one is model:
+                sure.append(proba.max(axis=1).mean())
+                right.append((adapted.predict(X[rows[24:]]) == y[rows[24:]]).mean())
+    assert np.mean(losses[::2]) < np.mean(losses[1::2])
+    assert abs(np.mean(sure) - np.mean(right)) < 0.1
+
+
+@pytest.mark.filterwarnings("ignore::skmeta.exceptions.SingleTaskWarning")
+@pytest.mark.parametrize("name", ["MetaSVC", "RidgeHeadClassifier"])
+def test_without_groups_rows_are_left_out_once(name):
+    X, y = make_classification(240, 12, flip_y=0.3, random_state=0)
+    model = small(name, max_epochs=15, early_stopping="auto").fit(X[:160], y[:160])
+    np.testing.assert_array_equal(model._sharpness["sizes"], [0])
+    plain = model._sibling(_sharpness=None)
+    losses = [log_loss(y[160:], m.predict_proba(X[160:])) for m in (model, plain)]
+    assert losses[0] < losses[1]
+
+
+def test_without_groups_classes_of_a_tasks_own_are_left_out_once():
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(9), 12)
+    X = rng.normal(size=(9, 5))[y] + rng.normal(size=(len(y), 5))
+    model = small("MetaSVC", max_epochs=3, early_stopping="auto").fit(X, y)
+    assert not model.shared_classes_
+    np.testing.assert_array_equal(model._sharpness["sizes"], [1, 2, 5, 10])
+    # Before any support all rows have been seen: the last of them.
+    plain = model._sibling(_sharpness=None).decision_function(X)
+    multiple = model._sharpness["multiples"][-1]
+    np.testing.assert_allclose(model.decision_function(X), multiple * plain, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", SHARP)
+def test_nothing_is_left_out_where_the_user_says_so(name):
+    X, y, groups = questions(5)
+    assert (
+        small(name, max_epochs=1, early_stopping=False).fit(X, y, groups=groups)._sharpness is None
+    )
+
+
+def test_a_fit_forgets_the_task_adapted_to_before():
+    X, y, groups = questions(12)
+    model = small("ProtoNetClassifier", max_epochs=1, early_stopping=True)
+    whole = model.fit(X, y, groups=groups).decision_function(X)
+    again = model.adapt(X[:20], y[:20]).fit(X, y, groups=groups)
+    np.testing.assert_array_equal(again.decision_function(X), whole)
