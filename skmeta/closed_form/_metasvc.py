@@ -139,9 +139,10 @@ class MetaSVC(HeadClassifier):
     beside the embedding.
 
     Where a task has so many rows that Newton's method would be dear, its machine is solved by
-    first-order steps to a relative duality gap of 1e-4. The answer before any support looks at all
-    training classes at once where tasks have classes of their own; there it takes some rows of
-    each, or, of very many classes (from some eighty on), the class with the nearest mean.
+    first-order steps to a relative duality gap of 1e-4, or 2,000 of them. The answer before any
+    support looks at all training classes at once where tasks have classes of their own; there it
+    takes some rows of each, or, of very many classes (from some eighty on), the class with the
+    nearest mean.
 
     References
     ----------
