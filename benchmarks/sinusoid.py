@@ -11,7 +11,7 @@ net trained on all tasks at once and fine-tuned on the K rows (best of five rate
 training tasks), a Gaussian process fitted to each task, and, as the floor, least squares
 on the true basis sin(x), cos(x), which no one has in practice.
 
-    python benchmarks/sinusoid.py               # three hours of one core, writes results/
+    python benchmarks/sinusoid.py               # two hours of one core, writes results/
     python benchmarks/sinusoid.py --quick       # one seed, short training, prints only
 """
 
@@ -66,16 +66,6 @@ METHODS = {
         175,
         {
             "n_inner_steps": 5,
-            "learn_inner_lr": False,
-            "inner_lr": 0.06,
-            "lr": 0.005,
-            "tasks_per_batch": 50,
-        },
-    ),
-    "MAML, 10 steps in training": (
-        175,
-        {
-            "n_inner_steps": 10,
             "learn_inner_lr": False,
             "inner_lr": 0.06,
             "lr": 0.005,
