@@ -11,17 +11,14 @@ from skmeta.generative._prior import softmax_rows
 
 # Groups by sureness that the images measured by one operator make, and the fewest in one.
 N_GROUPS, FEWEST_IMAGES = 3, 25
-# How near, in logarithms, situations are that weights and widths are learned from together, and
-# how much they must differ, squared, for a trend among them to count.
-NEAR, STIFFNESS = 0.5, 0.02
+# How near, in logarithms, situations are that weights and widths are learned from together.
+NEAR = 0.3
 # Share of errors that intervals are made to hold.
 COVERAGE, NORMAL_90 = 0.9, 1.645
 # Standard deviation of rounding, relative to that of a pixel.
 TINY = 1e-6
 # What is learned, by name.
 LEARNED = ("place", "width", "weight")
-# Rows at a time.
-ROWS = 4096
 # Least number that a logarithm is taken of.
 LEAST = 1e-12
 # A pixel with less spread over images, relative to that of all, does not vary.
@@ -99,16 +96,7 @@ class Blend:
         if name not in learned:
             return np.ones((len(self.images), 1))
         places = learned["place" if name == "width" else "mixture_place"]
-        values = learned[name]
-        if name == "mixture_weight":
-            return self._smooth(values, places).clip(0, 1)
-        # Widths are factors: their logarithms follow trends.
-        return np.exp(self._smooth(np.log(values + LEAST), places))
-
-    def _smooth(self, values: np.ndarray, places: np.ndarray) -> np.ndarray:
-        situation = self.situation
-        parts = np.split(situation, range(ROWS, len(situation), ROWS))
-        return np.concatenate([near(part, places) @ values for part in parts])[:, None]
+        return near(self.situation, places) @ learned[name][:, None]
 
     def _base(self) -> np.ndarray:
         """Standard deviations as the model itself has them."""
@@ -118,21 +106,7 @@ class Blend:
 
 
 def near(situations: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """What values at the places count for in situations: (n, n_places), of sum one.
-
-    Local linear regression: a straight line through what is near. Where too little is near to know
-    its slope it is flat, and far from all places the nearest counts alone.
-    """
-    shares = _kernel(situations, places)
-    middle = shares @ places
-    off = places - middle[:, None]
-    spread = np.einsum("nk,nki,nkj->nij", shares, off, off)
-    spread += STIFFNESS * np.eye(places.shape[1])
-    slope = np.linalg.solve(spread, (situations - middle)[:, :, None])
-    return shares * (1 + (off @ slope)[:, :, 0])
-
-
-def _kernel(situations: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Shares of the places in situations (n, n_places); far from all, the nearest has it all."""
     return softmax_rows(-cdist(situations, places, "sqeuclidean") / (2 * NEAR**2))
 
 
@@ -201,7 +175,7 @@ def _weights(answers: list[tuple[np.ndarray, Blend]], places: np.ndarray) -> np.
             tops.append(((truth - blend.other) * step)[rows].sum())
             bottoms.append(np.square(step[rows]).sum())
     # Neighbours are asked as well: one group alone says little.
-    shares = _kernel(places, places)
+    shares = near(places, places)
     return (shares @ tops / np.maximum(shares @ bottoms, 1e-300)).clip(0, 1)
 
 
