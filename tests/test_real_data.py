@@ -118,19 +118,25 @@ def test_heart_disease_at_a_new_hospital(data_home, hospital, name):
     assert np.mean(right) > most_common + 0.05
 
 
-def test_exam_scores_in_a_new_school(data_home):
+@pytest.fixture
+def exam(data_home):
+    """Pupils, their scores and schools; fifteen schools held out; and what makes columns of it."""
     table = fetch_rdataset("mlmRev", "Exam", data_home=data_home("rdatasets/mlmRev")).frame
     size = table.groupby("school")["school"].transform("size")
     table = table[size > 2 * N_SUPPORT]
     X, groups = skmeta.split_task_column(table.drop(columns="normexam"), "school")
-    y = table["normexam"].to_numpy()
     groups = groups.to_numpy()
     schools = np.random.default_rng(0).permutation(np.unique(groups))[:15]
-    held_out = np.isin(groups, schools)
     columns = make_column_transformer(
         (StandardScaler(), ["standLRT", "schavg"]),
         (OneHotEncoder(sparse_output=False), ["sex", "vr", "schgend", "type"]),
     )
+    return X, table["normexam"].to_numpy(), groups, schools, columns
+
+
+def test_exam_scores_in_a_new_school(exam):
+    X, y, groups, schools, columns = exam
+    held_out = np.isin(groups, schools)
     model = skmeta.MAMLRegressor(
         (20,),
         max_epochs=2,
@@ -162,3 +168,35 @@ def test_exam_scores_in_a_new_school(data_home):
     assert adapted < 0.8 * mean_of_support
     # What the search promised for new schools is what new schools give.
     assert -search.best_score_ == pytest.approx(adapted, rel=0.2)
+
+
+def test_who_passes_the_exam_in_a_new_school(exam):
+    X, scores, groups, schools, columns = exam
+    held_out = np.isin(groups, schools)
+    y = np.where(scores > np.median(scores[~held_out]), "above", "below")
+    model = skmeta.MetaSVC(
+        (8,), max_epochs=2, n_shot=3, tasks_per_batch=8, early_stopping=False, random_state=0
+    )
+    search = search_over_tasks(
+        make_pipeline(columns, model),
+        {"metasvc__C": [0.1, 1.0]},
+        "roc_auc",
+        X[~held_out],
+        y[~held_out],
+        groups[~held_out],
+    )
+    assert search.best_estimator_[-1].n_tasks_ == len(np.unique(groups)) - 15
+
+    rng = np.random.default_rng(0)
+    areas, right, most_common = [], [], []
+    for school in schools:
+        for support, query in draws(np.flatnonzero(groups == school), 5, rng):
+            new = skmeta.adapt(search, X.iloc[support], y[support])
+            below = new.predict_proba(X.iloc[query])[:, 1]
+            areas.append(roc_auc_score(y[query] == "below", below))
+            right.append(new.score(X.iloc[query], y[query]))
+            labels, counts = np.unique(y[support], return_counts=True)
+            most_common.append(np.mean(y[query] == labels[counts.argmax()]))
+    assert np.mean(areas) > 0.75  # chance is 0.5
+    assert np.mean(right) > np.mean(most_common) + 0.05
+    assert search.best_score_ == pytest.approx(np.mean(areas), abs=0.08)
