@@ -72,7 +72,7 @@ def naive_image(net, operator, noise, measured):
     covariance = torch.linalg.inv(torch.linalg.inv(net.covariance) + A.T @ A / noise)
     first = covariance @ A.T @ missed / noise
     bounds = float(net.bounds[0, 0]), float(net.bounds[1, 0])
-    first = torch.from_numpy(project(first[None].numpy(), covariance.numpy(), bounds, 20000)[0])
+    first = torch.from_numpy(project(first[None].numpy(), covariance.numpy(), bounds, 1000)[0])
     x, std = first, covariance.diag().sqrt()
     left = torch.eye(P) - covariance @ A.T @ A / noise
     for gain in net.gains:
@@ -96,7 +96,7 @@ def test_episodes_equal_a_loop_in_values_and_gradients(sizes, seed):
     net = learner()
     # Enough steps into the range for the naive reference, which takes very many.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("skmeta.generative._unrolled_learner.RANGE_STEPS", 3000)
+        patch.setattr("skmeta.generative._unrolled_learner.RANGE_STEPS", 500)
         support, query = rows(sizes, seed), rows(sizes[::-1], seed + 10)
         ours = net.episode_loss(Episodes(support, query), torch.Generator())
     naive = naive_loss(net, support, query)
