@@ -42,6 +42,8 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/real_tables.py --parts build/tables
 	$(BIN)/python benchmarks/real_classes.py --parts build/classes
 	$(BIN)/python benchmarks/restoration.py
+	$(BIN)/python benchmarks/restoration.py --patches
+	$(BIN)/python benchmarks/unrolled.py
 	$(BIN)/python benchmarks/nonlinear.py
 	$(BIN)/python benchmarks/gan.py
 	$(BIN)/python benchmarks/schools.py --parts build/classes
