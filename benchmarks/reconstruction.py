@@ -27,8 +27,8 @@ these two say little.
 
 "Calibrated": the same images, with standard deviations that are calibrated on images set aside
 (`std="calibrated"`) and measured by draws of operators and noise as GANReconstructor trains with.
-How intervals are made was settled on images split from the 9,000 and on digits; one way before it was
-given up when its figures on the 1,000 were seen (82 and 84 % of all pixels at m = 200 and 500).
+How intervals are made was settled on images split from the 9,000 and on digits; one way before it
+was given up when its figures on the 1,000 were seen (82 and 84 % of all pixels at m = 200 and 500).
 
 An unknown operator: A is not handed over, but training images with their measurements are.
 
