@@ -79,7 +79,8 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
                 shared = grouped or n_classes == 2 or self._labels_have_meaning
         self.shared_classes_ = bool(shared)
         self.prior_classes_ = self.classes_
-        self._sharpness: dict[str, np.ndarray] | None = None
+        if "learner_" not in self.__dict__:  # what a warm start goes on from keeps what it knew
+            self._sharpness: dict[str, np.ndarray] | None = None
         # An adapted estimator may be fitted anew.
         self._task_classes: np.ndarray | None = None
         self.__dict__.pop("_rows_a_class", None)
@@ -153,7 +154,8 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
         return judge(learner, trained.rows, left_out, n_classes, seed, alone=alone)
 
     def _heed(self, judged: list[list]) -> None:
-        self._sharpness = best_multiples(judged)
+        if judged:
+            self._sharpness = best_multiples(judged)
 
     def _more_classes(
         self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray

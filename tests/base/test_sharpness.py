@@ -181,3 +181,14 @@ def test_a_fit_forgets_the_task_adapted_to_before():
     whole = model.fit(X, y, groups=groups).decision_function(X)
     again = model.adapt(X[:20], y[:20]).fit(X, y, groups=groups)
     np.testing.assert_array_equal(again.decision_function(X), whole)
+
+
+def test_a_warm_start_that_leaves_nothing_out_keeps_what_was_known():
+    X, y, groups = questions(5)
+    model = small("MetaSVC", max_epochs=2, early_stopping="auto", warm_start=True)
+    known = model.fit(X, y, groups=groups)._sharpness
+    assert known is not None
+    assert model.fit(X, y, groups=groups)._sharpness is known
+    assert model.set_params(warm_start=False, early_stopping=False).fit(
+        X, y, groups=groups
+    )._sharpness is None  # fmt: skip
