@@ -7,6 +7,12 @@ import numpy as np
 # Standardised values beyond this many standard deviations are drawn in.
 TAIL = 3.0
 
+# What is said of support rows that a closed form cannot take.
+FAR_SUPPORT = (
+    "The support rows lie so far outside the training rows that rounding errors would be the "
+    "answer. Check X for huge values, and its units."
+)
+
 
 def draw_in_tails(values: np.ndarray) -> np.ndarray:
     """Let standardised values grow like a logarithm beyond three: a net extrapolates wildly there.

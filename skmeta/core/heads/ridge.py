@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from skmeta.core.numerics import FAR_SUPPORT
+
 # Added to the diagonal in training, relative to its mean: rows of any size have a factor.
 JITTER = 1e-10
 # Longest rows, in units of the root of the penalty, whose products still tell the penalty from
@@ -52,10 +54,7 @@ def refuse_far(features: Tensor, penalty: Tensor | float = 1.0) -> None:
     """Raise a ValueError if rows are too long for their digits: see :func:`ridge_weights`."""
     length = features.double().square().sum(-1).amax() / penalty if features.numel() else 0.0
     if not length < (LONGEST / torch.finfo(features.dtype).eps) ** 2:  # NaN, too
-        raise ValueError(
-            "The support rows lie so far outside the training rows that rounding errors would be "
-            "the answer. Check X for huge values, and its units."
-        )
+        raise ValueError(FAR_SUPPORT)
 
 
 def unit_weights(z: Tensor, y: Tensor) -> Tensor:

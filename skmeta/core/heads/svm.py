@@ -28,6 +28,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from skmeta.core.numerics import FAR_SUPPORT
+
 # Newton steps on the active set: from scratch, and after the interior point method.
 ACTIVE_SET_STEPS = 15
 POLISHING_STEPS = 4
@@ -169,10 +171,7 @@ def _careful_duals(
         if step == 0:
             centre, share = few.y, (1 / few.size[..., None]).clamp(max=1)
     if n_steps > 1 and not bool((doubts < UNSURE).all()):
-        raise ValueError(
-            "The support rows lie so far outside the training rows that rounding errors would be "
-            "the answer. Check X for huge values, and its units."
-        )
+        raise ValueError(FAR_SUPPORT)
     return (C * duals).mT.to(kernel.dtype)
 
 
