@@ -10,21 +10,14 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from torch import Tensor, nn
+from torch import nn
 
 from skmeta.base._constraints import LARGEST, POSITIVE_INT, check_layer_sizes
-from skmeta.base._module import build_module
 from skmeta.generative._aside import measured, set_aside
 from skmeta.generative._beyond import beyond_range
 from skmeta.generative._blend import Blend, check_learned, fit_blend, varying
-from skmeta.generative._code_search import (
-    best_of,
-    laplace_std,
-    levenberg_marquardt,
-    tune_generator,
-)
-from skmeta.generative._draws import OperatorDraws
 from skmeta.generative._gaussian import MOST_PIXELS
+from skmeta.generative._generator_answer import by_generator, imagined, make_latent_learner
 from skmeta.generative._latent_learner import CodeInference, LatentLearner
 from skmeta.generative._mixture import MixturePriorReconstructor
 from skmeta.generative._modules import check_net, restore, to_arrays, train_both, usable_device
@@ -32,10 +25,7 @@ from skmeta.generative._posterior import Posterior
 from skmeta.generative._prior import Prior
 from skmeta.generative._reconstructor import RECONSTRUCTOR, ImageReconstructor
 from skmeta.generative._residuals import Residuals, Spread
-from skmeta.nets import mlp
 
-# Gauss-Newton steps that find what lies beyond the range under a nonlinear operator.
-CORRECTION_STEPS = 3
 # Steps that push the mixture's answer into the range of the images.
 PROJECTION_STEPS = 20
 # Numbers in a batch of derivatives.
@@ -283,7 +273,7 @@ default=None
         self.centre_, self.scale_ = kept.mean(axis=0), float(kept.std()) or 1.0
 
         def make() -> LatentLearner:
-            learner = self._make_learner()
+            learner = make_latent_learner(self)
             codes, few = torch.randn(2, int(self.latent_size)), torch.randn(2, X.shape[1])
             check_net("generator", learner.generator.net, codes, X.shape[1])
             check_net("discriminator", learner.discriminator, few, 1)
@@ -309,41 +299,12 @@ default=None
         self._inference = self._restore()
         self.beyond_ = beyond_range(self._inference, self._batches(kept))
         self.prior_, self.blend_ = {}, {}
-        if self.residual == "mixture" and self.n_pixels_ <= MOST_PIXELS:
-            # For the weights first: of images that the mixture knows, it would be too sure.
-            weighed, prior = self._fit_mixture(kept, seed), self._fit_mixture(X, seed)
-            self.prior_ = weighed
-            self.blend_ = fit_blend(self._answers(aside, seed), varying(X))
-            self.prior_ = prior
-        else:
-            self.blend_ = fit_blend(self._answers(aside, seed), varying(X))
-
-    def _make_learner(self) -> LatentLearner:
-        n_pixels, n_codes = len(self.centre_), int(self.latent_size)
-        hidden = tuple(int(n) for n in self.hidden_layer_sizes)
-        net = (
-            mlp([n_codes, *hidden, n_pixels], "silu")
-            if self.generator is None
-            else build_module(self.generator, n_codes, n_pixels)
-        )
-        critic = (
-            mlp([n_pixels, *hidden, 1], "leaky_relu")
-            if self.discriminator is None
-            else build_module(self.discriminator, n_pixels, 1)
-        )
-        return LatentLearner(
-            CodeInference(
-                net,
-                torch.tensor(self.centre_),
-                self.scale_,
-                n_codes,
-                int(self.n_latent_steps),
-            ),
-            critic,
-            draw=OperatorDraws(self.operator, self.noise_std, n_pixels),
-            adversarial_weight=float(self.adversarial_weight),
-            penalty=float(self.penalty),
-        )
+        mixed = self.residual == "mixture" and self.n_pixels_ <= MOST_PIXELS
+        if mixed:  # for the weights: of images that the mixture knows, it would be too sure
+            self.prior_ = self._fit_mixture(kept, seed)
+        self.blend_ = fit_blend(self._answers(aside, seed), varying(X))
+        if mixed:
+            self.prior_ = self._fit_mixture(X, seed)
 
     def _fit_mixture(self, X: np.ndarray, seed: int) -> dict[str, np.ndarray]:
         return MixturePriorReconstructor(random_state=seed)._fit_prior(X).arrays()
@@ -368,7 +329,7 @@ default=None
         device = usable_device(self.frozen_params_["device"])
         shell = self._sibling(**self.frozen_params_)
         learner = restore(
-            GANReconstructor._make_learner,
+            make_latent_learner,
             shell,
             self.meta_params_,
             device,
@@ -385,9 +346,11 @@ default=None
         if self.frozen_params_["residual"] is None:
             beyond = self._inference.plain_spread()
         self._residuals = Residuals(self._measurement, noise, beyond, like)
-        # Once images move along the factors, these no longer disturb the measurements.
-        left = Spread(beyond.factors[:, :0], beyond.rest)
-        self._noise_only = Residuals(self._measurement, noise, left, like)
+        self._noise_only = None
+        if not self._measurement.linear:
+            # Once images move along the factors, these no longer disturb the measurements.
+            left = Spread(beyond.factors[:, :0], beyond.rest)
+            self._noise_only = Residuals(self._measurement, noise, left, like)
         self._posterior = None
         check_learned(self.blend_)
         if self.prior_ and self._measurement.linear:
@@ -398,7 +361,14 @@ default=None
         n, p = len(Y), self.n_pixels_
         images, std = np.empty((n, p)), np.empty((n, p)) if with_std else None
         for rows, y in self._batches(Y):
-            found, spread = self._by_generator(y, with_std=with_std)
+            found, spread = by_generator(
+                self._inference,
+                y,
+                self._residuals,
+                self._noise_only,
+                self.frozen_params_,
+                with_std=with_std,
+            )
             images[rows] = found.cpu().numpy()
             if std is not None and spread is not None:
                 std[rows] = spread.cpu().numpy()
@@ -412,63 +382,11 @@ default=None
         noise = self._posterior.noise
         return Blend(images, std, other, np.sqrt(variance), self.scale_, noise)
 
-    def _by_generator(self, y: Tensor, *, with_std: bool) -> tuple[Tensor, Tensor | None]:
-        inference, residuals, options = self._inference, self._residuals, self.frozen_params_
-        codes = []
-        for start in self._starts(len(y)):
-            z = inference.descend(y, residuals, differentiable=False, start=start)
-            n_steps = int(options["n_refine_steps"])
-            codes.append(levenberg_marquardt(inference.images, z, y, residuals, n_steps))
-        z = best_of(codes, inference.images, y, residuals)
-        x = inference.images(z)
-        std = laplace_std(inference.images, z, residuals) if with_std else None
-        if options["n_tune_steps"]:
-            x = tune_generator(
-                inference.net,
-                inference.decode,
-                z,
-                y,
-                residuals,
-                int(options["n_tune_steps"]),
-                float(options["tune_lr"]),
-            )
-        if options["residual"] is None:
-            return x, std
-        return x + self._correction(y, x), std
-
-    def _starts(self, n: int) -> list[Tensor | None]:
-        """The learned start, then random codes: the same for every image."""
-        like = self._inference.start
-        generator = torch.Generator().manual_seed(0)
-        others = int(self.frozen_params_["n_restarts"]) - 1
-        drawn = torch.randn(others, len(like), generator=generator, dtype=torch.float64).to(like)
-        return [None, *(code.expand(n, -1) for code in drawn)]
-
-    def _correction(self, y: Tensor, x: Tensor) -> Tensor:
-        """What lies beyond the range: in closed form, or by steps where the operator is none."""
-        if self._measurement.linear:
-            return self._residuals.correction(y, x)
-        factors = self._residuals.beyond.factors
-        w = levenberg_marquardt(
-            lambda w: x + w @ factors.T,
-            x.new_zeros(len(x), factors.shape[1]),
-            y,
-            self._noise_only,
-            CORRECTION_STEPS,
-        )
-        return w @ factors.T
-
     def _reconstruct(self, Y: np.ndarray, return_std: bool) -> tuple[np.ndarray, np.ndarray | None]:
         return self._both(Y, with_std=return_std).result(self.blend_, return_std=return_std)
 
     def _draw_images(self, n_images: int, rng: np.random.Generator) -> np.ndarray:
-        like = self._inference.centre
-        codes = torch.from_numpy(rng.standard_normal((n_images, len(self._inference.start))))
-        with torch.no_grad():
-            images = self._inference.images(codes.to(like)).cpu().numpy()
-        factors, rest = self.beyond_["factors"], self.beyond_["rest"]
-        images = images + rng.standard_normal((n_images, factors.shape[1])) @ factors.T
-        return images + rng.standard_normal(images.shape) * np.sqrt(rest)
+        return imagined(self._inference, self.beyond_, n_images, rng)
 
     def _batches(self, rows: np.ndarray) -> Any:
         """Rows as tensors, so many at a time that their derivatives fit into memory."""
