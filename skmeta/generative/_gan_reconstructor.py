@@ -209,7 +209,7 @@ default=None
     beyond_: dict[str, np.ndarray]
     _inference: CodeInference
     _residuals: Residuals
-    _noise_only: Residuals
+    _noise_only: Residuals | None
     _posterior: Posterior | None
 
     def __init__(
@@ -326,13 +326,12 @@ default=None
     # ---------------------------------------------------------------- reconstruct
 
     def _restore(self) -> CodeInference:
-        device = usable_device(self.frozen_params_["device"])
         shell = self._sibling(**self.frozen_params_)
         learner = restore(
             make_latent_learner,
             shell,
             self.meta_params_,
-            device,
+            usable_device(self.frozen_params_["device"]),
             own=shell.generator is not None or shell.discriminator is not None,
         )
         return learner.generator
@@ -342,9 +341,9 @@ default=None
         if "_inference" not in self.__dict__:
             self._inference = self._restore()
         noise, like = self.frozen_params_["noise_std"], self._inference.centre
-        beyond = Spread(**{k: torch.tensor(v).to(like) for k, v in self.beyond_.items()})
-        if self.frozen_params_["residual"] is None:
-            beyond = self._inference.plain_spread()
+        beyond = self._inference.plain_spread()
+        if self.frozen_params_["residual"] is not None:
+            beyond = Spread(**{k: torch.tensor(v).to(like) for k, v in self.beyond_.items()})
         self._residuals = Residuals(self._measurement, noise, beyond, like)
         self._noise_only = None
         if not self._measurement.linear:
@@ -358,8 +357,8 @@ default=None
 
     def _both(self, Y: np.ndarray, *, with_std: bool) -> Blend:
         """What the generator makes of measurements, and what the mixture does."""
-        n, p = len(Y), self.n_pixels_
-        images, std = np.empty((n, p)), np.empty((n, p)) if with_std else None
+        images = np.empty((len(Y), self.n_pixels_))
+        std = np.empty_like(images) if with_std else None
         for rows, y in self._batches(Y):
             found, spread = by_generator(
                 self._inference,
@@ -379,8 +378,7 @@ default=None
             return Blend(images, std, None, None, self.scale_)
         other, variance = self._posterior(Y, True, bounds, PROJECTION_STEPS)
         assert variance is not None
-        noise = self._posterior.noise
-        return Blend(images, std, other, np.sqrt(variance), self.scale_, noise)
+        return Blend(images, std, other, np.sqrt(variance), self.scale_, self._posterior.noise)
 
     def _reconstruct(self, Y: np.ndarray, return_std: bool) -> tuple[np.ndarray, np.ndarray | None]:
         return self._both(Y, with_std=return_std).result(self.blend_, return_std=return_std)
