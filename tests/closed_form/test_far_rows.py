@@ -5,6 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -151,3 +152,12 @@ def test_one_task_among_many_is_enough_to_refuse(models):
     support[3] *= 1e30
     with pytest.raises(ValueError, match="far outside the training rows"):
         predict_tasks(model, support, y[:6], tasks, X[:6], tasks)
+
+
+def test_a_machine_of_many_long_rows_says_that_it_is_not_solved(models):
+    model, X, y = models["MetaSVC", False]
+    many = np.random.default_rng(0).integers(len(X), size=600)
+    labels = np.random.default_rng(1).permutation(y[many])
+    with pytest.warns(ConvergenceWarning, match="not solved to the end.*lower C"):
+        far = model.adapt(300 * X[many], labels)
+    assert np.isfinite(far.decision_function(X)).all()

@@ -238,16 +238,17 @@ def test_the_ordinary_machine_is_that_of_liblinear():
     rows, y = torch.from_numpy(z), F.one_hot(torch.from_numpy(labels), 3).double()
     alpha = svm_duals((rows @ rows.T)[None], y[None], everything, 0.5)[0]
     np.testing.assert_allclose((rows.T @ alpha).T, peer.coef_, atol=1e-6)
-    first_order = svm_duals_large(rows, y, 0.5, torch.zeros_like(y))
+    first_order, _ = svm_duals_large(rows, y, 0.5, torch.zeros_like(y))
     np.testing.assert_allclose((rows.T @ first_order).T, peer.coef_, atol=2e-3)
 
 
 def test_many_rows_are_solved_to_a_small_gap():
     labels = np.random.default_rng(0).integers(0, 4, size=500)
     z, y, o = problem(labels, 4, 6)
-    alpha = svm_duals_large(z, y, 0.1, o)
+    alpha, gap = svm_duals_large(z, y, 0.1, o)
     primal, dual = objectives(z, y, o, alpha, 0.1, torch.ones(4, dtype=torch.bool))
     assert 0 <= primal - dual < 1e-4 * primal
+    assert gap == pytest.approx((primal - dual) / primal)
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=6))
