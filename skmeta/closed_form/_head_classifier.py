@@ -28,6 +28,7 @@ class HeadClassifier(EmbeddingMixin, MetaClassifier):
     _balanced_episodes: ClassVar[bool] = False
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **EMBEDDING,
+        "rotate_classes": ["boolean"],
         "n_way": [None, Interval(Integral, 2, None, closed="left")],
         "n_shot": POSITIVE_INT,
         "shared_classes": [StrOptions({"auto"}), "boolean"],
@@ -39,6 +40,7 @@ class HeadClassifier(EmbeddingMixin, MetaClassifier):
         *,
         module: Any = None,
         image_shape: tuple[int, ...] | None = None,
+        rotate_classes: bool = False,
         n_way: int | None = None,
         n_shot: int = 5,
         n_query: int = 5,
@@ -59,6 +61,7 @@ class HeadClassifier(EmbeddingMixin, MetaClassifier):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.module = module
         self.image_shape = image_shape
+        self.rotate_classes = rotate_classes
         self.n_way = n_way
         self.n_shot = n_shot
         self.n_query = n_query

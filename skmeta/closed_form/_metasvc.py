@@ -37,6 +37,10 @@ class MetaSVC(HeadClassifier):
         say) is called as ``module(n_inputs)``, or without arguments.
     image_shape : tuple of int or None, default=None
         (height, width) or (channels, height, width) of the image in a row, for "conv4".
+    rotate_classes : bool, default=False
+        In training, images turned by 90, 180 and 270 degrees are further classes, as in the
+        literature on Omniglot. For square images with ``image_shape`` and a ``module``, where tasks
+        have classes of their own.
     C : float, default=1.0
         Largest weight of a support row, for embedded rows of the length that training starts from;
         it learns how long they should be.
@@ -179,6 +183,7 @@ class MetaSVC(HeadClassifier):
         *,
         module: Any = None,
         image_shape: tuple[int, ...] | None = None,
+        rotate_classes: bool = False,
         C: float = 1.0,
         kernel: str = "linear",
         n_way: int | None = None,
@@ -202,6 +207,7 @@ class MetaSVC(HeadClassifier):
             hidden_layer_sizes,
             module=module,
             image_shape=image_shape,
+            rotate_classes=rotate_classes,
             n_way=n_way,
             n_shot=n_shot,
             n_query=n_query,

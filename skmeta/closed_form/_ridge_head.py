@@ -146,6 +146,10 @@ class RidgeHeadClassifier(HeadClassifier):
         say) is called as ``module(n_inputs)``, or without arguments.
     image_shape : tuple of int or None, default=None
         (height, width) or (channels, height, width) of the image in a row, for "conv4".
+    rotate_classes : bool, default=False
+        In training, images turned by 90, 180 and 270 degrees are further classes, as in the
+        literature on Omniglot. For square images with ``image_shape`` and a ``module``, where tasks
+        have classes of their own.
     n_way : int or None, default=None
         Classes of a training episode, where tasks have classes of their own. None takes up to 20.
     n_shot : int, default=5

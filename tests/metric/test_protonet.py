@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from skmeta import ProtoNetClassifier
+from skmeta import MetaSVC, ProtoNetClassifier, RidgeHeadClassifier
 from skmeta.core.heads.prototypes import log_scores, prototypes, whitening
 from skmeta.core.learner import NEVER
 from skmeta.core.losses import class_loss
@@ -249,20 +249,22 @@ def test_mahalanobis_of_many_tasks_is_that_of_each():
 # ---------------------------------------------------------------- turned images
 
 
-def test_turned_images_are_further_classes_in_training_alone(monkeypatch):
+@pytest.mark.parametrize("estimator", [ProtoNetClassifier, RidgeHeadClassifier, MetaSVC])
+def test_turned_images_are_further_classes_in_training_alone(monkeypatch, estimator):
     monkeypatch.setattr("skmeta.training._stream.MIN_STEPS", 3)  # what they learn is not asked
     X, y = load_digits(return_X_y=True)
-    model = ProtoNetClassifier(
+    model = estimator(
         module="conv4", image_shape=(8, 8), rotate_classes=True, max_epochs=1, random_state=0
     )
     seen = {}
     plain = type(model)._way_sampler
 
     def spy(self, X, y, numbers):
-        seen["X"], seen["y"] = X, y
+        if len(X) == 800:  # not the trials of a head
+            seen["X"], seen["y"] = X, y
         return plain(self, X, y, numbers)
 
-    class Spied(ProtoNetClassifier):
+    class Spied(estimator):
         _way_sampler = spy
 
     model = Spied(**model.get_params()).fit(X[:200], y[:200])
