@@ -14,7 +14,11 @@ from scipy.special import logsumexp, softmax
 # The loss over all support sizes counts for so much in the weights of each: they change slowly.
 SMOOTHING = 0.5
 # Prior of the weights, as strong as so many tasks: equal for members that are equally good.
-TASKS_WORTH = 3.0
+TASKS_WORTH = 10.0
+# That of the sharpness of labels: as they are.
+SHARPNESS_WORTH = 3.0
+# Losses count in units of the best member's, but of no less than this share of the worst one's.
+FAINT = 1e-4
 # A squared error, in units of the variance of y, that is as good as none.
 TINY = 1e-12
 # A member with less weight is left out.
@@ -123,20 +127,21 @@ def blend_weights(parts: Sequence[Judged]) -> np.ndarray:
     """Weights of the members at every support size: (n_sizes, n_members), rows sum to 1.
 
     They minimise the loss of the blend over the tasks left out; that of all support sizes counts
-    too. The fewer tasks, the closer they stay to weights that fall with a member's loss.
+    too. The fewer tasks, the closer they stay to weights that fall with a member's loss. Losses are
+    relative to the best: of .9, .010 and .001 the first must not make the others look alike.
     """
-    scales = [part.losses().mean() + TINY for part in parts]
-    # A member may be perfect.
-    losses = np.mean([p.losses() / s for p, s in zip(parts, scales, strict=True)], axis=0) + TINY
-    prior = softmax(-max(part.n_tasks for part in parts) * (losses / losses.min() - 1))
+    losses = np.array([part.losses() for part in parts]) + TINY  # a member may be perfect
+    scales = np.maximum(losses.min(axis=1), FAINT * losses.max(axis=1))
+    relative = np.exp(np.log(losses / scales[:, None]).mean(axis=0))
+    prior = softmax(-max(part.n_tasks for part in parts) * (relative / relative.min() - 1))
     weights = []
     for i, part in enumerate(parts):
         pull = TASKS_WORTH / (TASKS_WORTH + part.n_tasks)
         # Half, so that the pull is the curvature of its own term.
         shares = np.full(len(parts), SMOOTHING / len(parts))
         shares[i] += 1.0
-        shares /= 2 * np.array(scales)
-        found = _on_simplex(partial(_pulled_loss, parts, shares, pull, prior), len(losses))
+        shares /= 2 * scales
+        found = _on_simplex(partial(_pulled_loss, parts, shares, pull, prior), prior)
         found = np.where(found < LEAST_WEIGHT, 0.0, found)
         weights.append(found / found.sum())
     return np.array(weights)
@@ -152,14 +157,14 @@ def _pulled_loss(
     return value, slope
 
 
-def _on_simplex(objective: Callable, m: int) -> np.ndarray:
-    """Minimise over m weights that are not negative and sum to 1."""
+def _on_simplex(objective: Callable, start: np.ndarray) -> np.ndarray:
+    """Minimise over weights that are not negative and sum to 1."""
     found = minimize(
         objective,
-        np.full(m, 1.0 / m),
+        start,
         jac=True,
-        bounds=[(0.0, 1.0)] * m,
-        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": lambda w: np.ones(m)},
+        bounds=[(0.0, 1.0)] * len(start),
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
         method="SLSQP",
         options={"maxiter": 200, "ftol": 1e-12},
     )
@@ -191,7 +196,7 @@ def calibration(part: LeftOut, weights: np.ndarray, level: float = 0.9) -> float
 def sharpness(part: LabelsLeftOut, weights: np.ndarray) -> float:
     """Factor on the log probabilities of the blend: above 1 makes them surer, below 1 less sure."""
     scale = part.losses().mean() + TINY
-    pull = TASKS_WORTH / (TASKS_WORTH + part.n_tasks)
+    pull = SHARPNESS_WORTH / (SHARPNESS_WORTH + part.n_tasks)
 
     def objective(log_factor: float) -> float:
         return part.loss(np.exp(log_factor) * weights)[0] / scale + pull * log_factor**2 / 2

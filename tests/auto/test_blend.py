@@ -43,7 +43,7 @@ def test_the_simplex_minimum_is_that_of_a_grid(seed):
     rng = np.random.default_rng(seed)
     root = rng.normal(size=(3, 3))
     q, b = root @ root.T + 0.1 * np.eye(3), rng.normal(size=3)
-    w = _on_simplex(lambda w: (w @ q @ w / 2 - b @ w, q @ w - b), 3)
+    w = _on_simplex(lambda w: (w @ q @ w / 2 - b @ w, q @ w - b), np.ones(3) / 3)
     assert w.sum() == pytest.approx(1) and (w >= 0).all()
     grid = np.array([[i, j, 100 - i - j] for i in range(101) for j in range(101 - i)]) / 100
     values = np.einsum("gi,ij,gj->g", grid, q, grid) / 2 - grid @ b
@@ -62,6 +62,14 @@ def test_weights_of_support_sizes_differ_where_the_losses_do():
         [left_out(n_tasks=200, sds=(0.3, 1.0)), left_out(n_tasks=200, sds=(1.0, 0.3))]
     )
     assert first[0] > first[1] and second[1] > second[0]
+
+
+def test_a_bad_member_does_not_make_the_others_look_alike():
+    """Errors of .2 and .05 differ as much beside one of 30 as without it."""
+    (weights,) = blend_weights([left_out(sds=(0.2, 0.05, 30.0))])
+    (alone,) = blend_weights([left_out(sds=(0.2, 0.05))])
+    assert weights[1] > 0.9
+    np.testing.assert_allclose(weights[:2], alone, atol=0.02)
 
 
 def test_a_perfect_member_takes_all_without_a_division_by_zero():
