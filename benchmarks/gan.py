@@ -16,7 +16,10 @@ components (MNIST; what these leave is drawn pixel by pixel). GANSampler runs wi
 for the epochs: 150 for digits, 60 for MNIST. Neither was tuned on these rows' held-out part; the
 penalty and the rates of GANSampler were chosen on seed 0 of digits and on one split of MNIST.
 
-    python benchmarks/gan.py           # a quarter of an hour of one core; writes results/gan.*
+The pictures show the first samples of seed 0 as they come; in each row from its smallest value to
+its largest.
+
+    python benchmarks/gan.py           # a quarter of an hour of one core; writes results/gan*
     python benchmarks/gan.py --quick   # digits, one seed, prints only
 """
 
@@ -30,6 +33,7 @@ set_threads(1)
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from _grids import N_IMAGES, save  # noqa: E402
 from sklearn.datasets import load_digits  # noqa: E402
 from sklearn.decomposition import PCA  # noqa: E402
 from sklearn.mixture import GaussianMixture  # noqa: E402
@@ -104,7 +108,7 @@ def features_of(X, y):
 
 
 def run(name, seed):
-    """Records of all methods on one split."""
+    """Records of all methods on one split, and the first samples of each."""
     load, n_held, n_axes, n_epochs, shape = SETS[name]
     X, y = load()
     X = np.asarray(X, dtype=float)
@@ -117,7 +121,7 @@ def run(name, seed):
         "GANSampler": GANSampler(image_shape=shape, max_epochs=n_epochs, random_state=seed),
         "Gaussian mixture": Mixture(n_axes, seed),
     }
-    records = []
+    records, shown = [], {}
     for method, model in methods.items():
         start = time.perf_counter()
         model.fit(X[train])
@@ -125,8 +129,9 @@ def run(name, seed):
         drawn = model.sample(len(real), random_state=seed)
         found = sample_quality(real, drawn, embedding=embedding)
         records.append({"set": name, "seed": seed, "method": method, **found, "fit_s": seconds})
+        shown[method] = drawn[:N_IMAGES]
         print(records[-1], flush=True)
-    return records
+    return records, shown
 
 
 def as_table(records):
@@ -147,9 +152,16 @@ def main():
     parser.add_argument("--quick", action="store_true", help="digits, one seed")
     args = parser.parse_args()
     sets, seeds = (["digits"], [0]) if args.quick else (list(SETS), [0, 1, 2])
-    records = [r for name in sets for seed in seeds for r in run(name, seed)]
+    records, pictures = [], []
+    for name in sets:
+        for seed in seeds:
+            found, shown = run(name, seed)
+            records += found
+            if seed == 0 and not args.quick:
+                save(shown, SETS[name][-1][0], f"gan_{name.lower()}")
+                pictures.append(f"![samples of {name}](gan_{name.lower()}.png)")
     about = __doc__.split("\n\n")
-    text = "\n\n".join([f"# {about[0]}", *about[1:-1], as_table(records)]) + "\n"
+    text = "\n\n".join([f"# {about[0]}", *about[1:-1], as_table(records), *pictures]) + "\n"
     print("\n" + text)
     if not args.quick:
         write_csv(RESULTS / "gan.csv", records)
