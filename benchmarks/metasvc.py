@@ -16,7 +16,7 @@ task is fitted to its ten rows with the C that does best on training tasks.
 
 Figures are means with 95 % intervals over splits (hospitals: over draws).
 
-    python benchmarks/metasvc.py                    # half an hour; writes results/metasvc.md
+    python benchmarks/metasvc.py                    # an hour; writes results/metasvc.md
     python benchmarks/metasvc.py --parts digits     # one part, prints
 
 Omniglot is read from SKMETA_DATA_HOME and left out, said so, where it is not there.

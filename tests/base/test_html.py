@@ -242,6 +242,7 @@ def test_no_id_in_a_pipeline_and_a_search(name):
             assert "SECRET" not in shown
 
 
+@shows_tooltips
 def test_a_frame_with_the_column_of_ids_taken_out_shows_the_columns_alone():
     pd = pytest.importorskip("pandas")
     X, y, groups = waves()
