@@ -32,6 +32,11 @@ EPISODIC: dict[str, list] = {
     "random_state": ["random_state"],
     "verbose": ["verbose"],
 }
+# Without torch's own text, which lists every tensor.
+MISFIT = (
+    "warm_start=True, but the fitted parameters do not fit the present ones: sizes of layers, or "
+    "the number of columns or classes, have changed. Set warm_start=False to start anew."
+)
 
 
 def check_layer_sizes(sizes: Any) -> None:

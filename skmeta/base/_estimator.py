@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skmeta.base._callbacks import EpochTeller, TellingFit, has_callbacks, level_of_caller
 from skmeta.base._checkpoint import CheckpointFile, fingerprint_of
-from skmeta.base._constraints import check_layer_sizes
+from skmeta.base._constraints import MISFIT, check_layer_sizes
 from skmeta.base._groups import NO_GROUPS, task_numbers
 from skmeta.base._html import Html
 from skmeta.base._pickling import Pickling
@@ -183,12 +183,7 @@ class MetaEstimator(EpisodicTraining, TellingFit, Html, Pickling, ABC):
             try:
                 learner.load_state_dict(self.learner_.state_dict())
             except RuntimeError:
-                # Without torch's own text, which lists every tensor.
-                raise ValueError(
-                    "warm_start=True, but the fitted parameters do not fit the present ones: sizes "
-                    "of layers, or the number of columns or classes, have changed. Set "
-                    "warm_start=False to start anew."
-                ) from None
+                raise ValueError(MISFIT) from None
         return learner
 
     def _inference_dtype(self, device: torch.device) -> torch.dtype:

@@ -46,7 +46,8 @@ class GANSampler(Adaptive):
         Units of the hidden layers of both players, under "mlp".
     image_shape : tuple of int, default=None
         (height, width) or (channels, height, width), where a row is an image. Then values stay
-        between the smallest and largest of ``fit``. None is for columns of any kind.
+        between the smallest and largest of ``fit``, if these differ. None is for columns of any
+        kind.
     architecture : {"mlp", "dcgan"}, default="mlp"
         Plain nets with ``hidden_layer_sizes``, or convolutional ones for images (Radford et al.,
         2016), which pay off on a GPU.

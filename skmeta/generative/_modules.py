@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from skmeta.base._callbacks import EpochTeller, has_callbacks
 from skmeta.base._checkpoint import CheckpointFile, fingerprint_of
+from skmeta.base._constraints import MISFIT
 from skmeta.base._rows import inference_dtype, resolve_device, seeded_torch, to_numpy
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -140,11 +141,8 @@ def train_both(
         if start is not None:
             try:
                 game.load_state_dict(start)
-            except RuntimeError as error:
-                raise ValueError(
-                    "warm_start=True, but the fitted parameters do not fit the present ones: "
-                    f"{error}. Set warm_start=False to start anew."
-                ) from error
+            except RuntimeError:
+                raise ValueError(MISFIT) from None
         game.to(device, torch.float32).train()
         seed = int(seeds[0])
         teller = None

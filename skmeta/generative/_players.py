@@ -72,16 +72,25 @@ def image_shape_of(gan: Any) -> tuple[int, ...] | None:
         return None
     shape: tuple[int, ...] = tuple(gan.image_shape)
     whole = all(isinstance(side, Integral) and side > 0 for side in shape)
+    whole = whole and not any(isinstance(side, bool) for side in shape)
     if len(shape) not in (2, 3) or not whole or np.prod(shape) != gan.n_features_in_:
         raise ValueError(
             f"image_shape must be (height, width) or (channels, height, width) with "
             f"{gan.n_features_in_} values in all, one a column of X; got {gan.image_shape!r}."
         )
+    if len(shape) == 3 and shape[0] == shape[1] > shape[2]:
+        raise ValueError(
+            f"image_shape={gan.image_shape!r} looks like (height, width, channels): channels come "
+            f"first, ({shape[2]}, {shape[0]}, {shape[1]}), in the order of the columns of X too."
+        )
     return tuple(int(side) for side in shape)
 
 
 def fit_scale(X: np.ndarray, shape: tuple[int, ...] | None) -> tuple[np.ndarray, np.ndarray]:
-    """Location and scale, one a column; of images one for all, so that the range is -1 to 1."""
+    """Location and scale, one a column; of images one for all, so that the range is -1 to 1.
+
+    Images that are all one number have no range: samples lie within 1 of it.
+    """
     if shape is None:
         return location_and_scale(X)
     low, high = X.min(), X.max()

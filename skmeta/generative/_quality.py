@@ -6,7 +6,6 @@ import warnings
 from typing import Any
 
 import numpy as np
-from scipy.linalg import sqrtm
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
@@ -33,8 +32,8 @@ def missing_modes(real: np.ndarray, drawn: np.ndarray, random_state: int = 0) ->
     The idea is that of Richardson and Weiss (2018), on GANs and GMMs, with a ratio in place of a
     test: a test would call every imperfect generator collapsed, given enough rows.
     """
-    n_kinds = min(N_KINDS, max(1, len(real) // ROWS_A_KIND))
-    if n_kinds == 1 or (real == real[0]).all():
+    n_kinds = min(N_KINDS, max(1, len(real) // ROWS_A_KIND), len(np.unique(real, axis=0)))
+    if n_kinds == 1:
         return 0.0
     kinds = KMeans(n_kinds, n_init=1, random_state=random_state).fit(real)
     share = np.bincount(kinds.labels_, minlength=n_kinds) / len(real)
@@ -113,7 +112,10 @@ def sample_quality(
     missing = missing_modes(real, drawn)
     if embedding is None:
         embedding = PCA(min(MAX_COMPONENTS, *real.shape), random_state=0).fit(real).transform
-    a, b = np.asarray(embedding(real)), np.asarray(embedding(drawn))
+    try:
+        a, b = (check_array(embedding(rows), dtype=np.float64) for rows in (real, drawn))
+    except ValueError as error:
+        raise ValueError(f"embedding must give rows of finite numbers: {error}") from error
     return {
         "frechet_distance": _frechet(a, b),
         "precision": _share_near(b, a, n_neighbors),
@@ -124,17 +126,23 @@ def sample_quality(
 
 def _frechet(a: np.ndarray, b: np.ndarray) -> float:
     first, second = np.atleast_2d(np.cov(a.T)), np.atleast_2d(np.cov(b.T))
-    root = sqrtm(first @ second).real
+    # The root of their product has this trace; columns that never change are no trouble here.
+    values, vectors = np.linalg.eigh(first)
+    half = vectors * np.sqrt(values.clip(0))
+    roots = np.sqrt(np.linalg.eigvalsh(half.T @ second @ half).clip(0))
     shift = np.square(a.mean(0) - b.mean(0)).sum()
-    return float(shift + np.trace(first + second - 2 * root))
+    return float(shift + np.trace(first + second) - 2 * roots.sum())
 
 
 def _share_near(rows: np.ndarray, centres: np.ndarray, n_neighbors: int) -> float:
     """Share of rows that lie in the ball of a centre, which reaches to its n-th neighbour."""
     radius = NearestNeighbors(n_neighbors=n_neighbors).fit(centres).kneighbors()[0][:, -1]
+    middle = centres.mean(axis=0)  # far from 0, rounding would decide
+    rows, centres = rows - middle, centres - middle
+    rounding = 1e-12 * np.square(centres).sum(1).max()
     near = np.zeros(len(rows), dtype=bool)
     for start in range(0, len(rows), 1000):  # bounds memory
         part = rows[start : start + 1000]
         squares = np.square(part).sum(1)[:, None] + np.square(centres).sum(1) - 2 * part @ centres.T
-        near[start : start + 1000] = (squares <= np.square(radius) + 1e-12).any(1)
+        near[start : start + 1000] = (squares <= np.square(radius) + rounding).any(1)
     return float(near.mean())
