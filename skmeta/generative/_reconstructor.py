@@ -7,6 +7,7 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
+from scipy.sparse import issparse
 from scipy.sparse.linalg import LinearOperator
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
@@ -53,6 +54,9 @@ class ImageReconstructor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Adap
     image_range_: tuple[float, float]
     adapted_: bool
     _measurement: Measurement
+    # Of a calibrated estimator: the noise alone, without the error of its operator.
+    _own_noise: float | np.ndarray | None
+    _pixel_names: np.ndarray | None
 
     # ---------------------------------------------------------------- what a method provides
 
@@ -101,9 +105,10 @@ class ImageReconstructor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Adap
         self._validate_params()
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         self.n_pixels_ = X.shape[1]
+        self._pixel_names = self.__dict__.get("feature_names_in_")
         self.image_range_ = float(X.min()), float(X.max())
         self.frozen_params_ = {**self.get_params(deep=False)}
-        self.adapted_ = False
+        self.adapted_, self._own_noise = False, None
         self._measure_with()
         self._fit_images(X, groups)
         self._derive()
@@ -116,17 +121,26 @@ class ImageReconstructor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Adap
             operator = operator(np.random.default_rng(0))
         measurement = as_measurement(operator, self.n_pixels_)
         self._check_measurement(measurement)
-        check_noise(self.frozen_params_["noise_std"], measurement.n_measurements)
+        if measurement.map is not None and not refers(self.frozen_params_["operator"]):
+            # A copy: what the user does to the array later changes nothing here.
+            self.frozen_params_["operator"] = measurement.dense()
         self._measurement = measurement
+        self._take_noise()
         self.n_features_in_ = measurement.n_measurements
         if not measurement.identity:
             # Measurements have no names, whatever those of the pixels are.
             self.__dict__.pop("feature_names_in_", None)
 
+    def _take_noise(self) -> None:
+        """Freeze the noise as plain numbers, a copy of the user's."""
+        noise = check_noise(self.frozen_params_["noise_std"], self._measurement.n_measurements)
+        self.frozen_params_["noise_std"] = noise
+
     def _derive(self) -> None:
         """Make what follows from the fitted attributes, the operator and the noise."""
         if "_measurement" not in self.__dict__:
             self._measure_with()
+        self._take_noise()
 
     # ---------------------------------------------------------------- adapt
 
@@ -146,7 +160,8 @@ class ImageReconstructor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Adap
         operator : array-like, sparse matrix, LinearOperator or ForwardModel, default=None
             The operator, known. A matrix has the shape (n_measurements, n_pixels).
         noise_std : float or array-like of shape (n_measurements,), default=None
-            Standard deviation of the noise of a measurement. None is that of ``self``.
+            Standard deviation of the noise of a measurement. None is that of ``self``, without what
+            the error of a calibrated operator added to it.
 
         Returns
         -------
@@ -181,21 +196,27 @@ class ImageReconstructor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Adap
                 "adapt needs operator=, or calibration pairs of an unknown one: X, the "
                 "measurements, and y, the images."
             )
+        if noise_std is None:
+            noise_std = self.__dict__.get("_own_noise")
         changes: dict[str, Any] = {}
         if operator is not None:
             changes["operator"] = operator
         if noise_std is not None:
             changes["noise_std"] = noise_std
+        own_noise = None
         if X is not None:
-            changes = self._calibrated(X, y, noise_std)
-        new = self._sibling(**changes, adapted_=True)
+            changes, own_noise = self._calibrated(X, y, noise_std)
+        new = self._sibling(**changes, adapted_=True, _own_noise=own_noise)
         new.frozen_params_ = {**self.frozen_params_, **changes}
         for name in self._derived:
-            new.__dict__.pop(name, None)
+            # The same operator is not read again: its owner may have changed it since.
+            if name != "_measurement" or "operator" in changes:
+                new.__dict__.pop(name, None)
         new._derive()
         return new
 
-    def _calibrated(self, X: Any, y: Any, noise_std: Any) -> dict[str, Any]:
+    def _calibrated(self, X: Any, y: Any, noise_std: Any) -> tuple[dict[str, Any], Any]:
+        """The operator with the noise that its error makes larger, and the noise alone."""
         Y = check_array(X, dtype=np.float64, input_name="X")
         images = check_array(y, dtype=np.float64, input_name="y")
         if len(Y) != len(images):
@@ -203,7 +224,7 @@ class ImageReconstructor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Adap
                 f"Calibration needs pairs: got {len(Y)} rows of measurements (X) and "
                 f"{len(images)} images (y)."
             )
-        self._check_images(images)
+        self._check_images(images, y)
         if noise_std is None:
             noise_std = self.frozen_params_["noise_std"]
         noise = check_noise(noise_std, Y.shape[1])
@@ -212,7 +233,7 @@ class ImageReconstructor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Adap
             centre = known.dense()
         typical = self._draw_images(TYPICAL_IMAGES, np.random.default_rng(0))
         operator, total = calibrate(images, Y, noise, centre, typical)
-        return {"operator": operator, "noise_std": total}
+        return {"operator": operator, "noise_std": total}, noise
 
     # ---------------------------------------------------------------- predict
 
@@ -284,7 +305,7 @@ class ImageReconstructor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Adap
             images = validate_data(self, X, dtype=np.float64, reset=False)
         else:
             images = check_array(X, dtype=np.float64)
-            self._check_images(images)
+            self._check_images(images, X)
         Y = self._measurement.forward(images)
         Y = Y + self.frozen_params_["noise_std"] * np.random.default_rng(0).normal(size=Y.shape)
         return -float(np.mean((self._reconstructed(Y) - images) ** 2))
@@ -307,11 +328,15 @@ class ImageReconstructor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Adap
             )
         return Y
 
-    def _check_images(self, images: np.ndarray) -> None:
+    def _check_images(self, images: np.ndarray, given: Any) -> None:
         if images.shape[1] != self.n_pixels_:
             raise ValueError(
                 f"The images have {images.shape[1]} pixels, and those in fit had {self.n_pixels_}."
             )
+        names = self.__dict__.get("_pixel_names")
+        if names is not None and hasattr(given, "columns"):
+            shell = self._sibling(feature_names_in_=names, n_features_in_=self.n_pixels_)
+            validate_data(shell, given, reset=False)
 
     @property
     def _n_features_out(self) -> int:
@@ -321,6 +346,11 @@ class ImageReconstructor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Adap
 def draws_operators(operator: Any) -> bool:
     """Whether it is a callable(rng) -> operator: scipy's operators can be called, too."""
     return callable(operator) and not isinstance(operator, LinearOperator | ForwardModel)
+
+
+def refers(operator: Any) -> bool:
+    """Whether an operator stays the user's own object, for a file cannot hold it."""
+    return callable(operator) or issparse(operator)
 
 
 def check_noise(noise_std: Any, n_measurements: int) -> float | np.ndarray:
@@ -336,4 +366,4 @@ def check_noise(noise_std: Any, n_measurements: int) -> float | np.ndarray:
             f"noise_std is of shape {noise.shape}; it must be a number, or one for each of "
             f"{n_measurements} measurements."
         )
-    return noise.astype(float) if noise.ndim else float(noise)
+    return np.array(noise, dtype=float, order="C") if noise.ndim else float(noise)
