@@ -10,10 +10,15 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.conv import _ConvNd
 
 from skmeta.core.norm import Stats, SupportNorm, use_support_statistics
 
 Weights = dict[str, Tensor]  # name -> (T, *shape)
+
+# Convolutions with weights for each task become grouped ones under ``vmap``: on a CPU these are
+# faster than a loop over tasks for so few rows of each, and slower for more.
+FEW_ROWS = 10
 
 # Applied row by row and element by element, so that they may run on (T, n, features) as they are.
 _ELEMENTWISE = (
@@ -39,7 +44,8 @@ class TaskForward:
     ``torch.autograd.grad`` of the summed losses gives every task's gradient exactly. (``vmap`` of a
     gradient is silently wrong to second order for batch, layer and instance norm.) A module that
     ``vmap`` cannot take, such as a GRU, runs task by task with the same answer; so does, on ragged
-    tasks, one that lets rows see each other, because padding would be seen too.
+    tasks, one that lets rows see each other, because padding would be seen too; and one with
+    convolutions, on a CPU and for more than a few rows of each task, because it is faster.
 
     Parameters
     ----------
@@ -54,6 +60,7 @@ class TaskForward:
         # A call swaps weights inside the one module that all adapted estimators share.
         self._one_at_a_time = threading.RLock()
         self._vectorised = True
+        self._convolves = any(isinstance(layer, _ConvNd) for layer in module.modules())
         self._rows_are_independent: bool | None = None  # not known before the first ragged batch
 
     def __call__(
@@ -73,7 +80,8 @@ class TaskForward:
         with self._one_at_a_time, sdpa_kernel(SDPBackend.MATH):
             for layer in self.norms:
                 layer.step = step
-            if len(x) == 1:
+            dear = self._convolves and x.device.type == "cpu" and x.shape[1] > FEW_ROWS
+            if len(x) == 1 or dear:
                 return self._task_by_task(weights, x, mask, stats)
             if mask is not None and self._vectorised and self._padding_shows(weights, x, mask):
                 return self._task_by_task(weights, x, mask, stats)

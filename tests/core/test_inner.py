@@ -311,6 +311,18 @@ def test_a_forward_leaves_the_module_as_it_was(name):
         assert torch.equal(before[n][1], p)
 
 
+@pytest.mark.parametrize("n_rows", [10, 11])
+def test_convolutions_answer_alike_for_few_rows_and_for_many(n_rows):
+    """By grouped convolutions, and task by task."""
+    net = nn.Sequential(nn.Unflatten(1, (1, 6, 6)), nn.Conv2d(1, 2, 3), nn.Flatten()).double()
+    weights = {n: torch.randn(3, *p.shape).double() for n, p in net.named_parameters()}
+    x = torch.randn(3, n_rows, 36).double()
+    found, _ = make_forward(net)(weights, x)
+    for t in range(3):
+        own = {name: value[t] for name, value in weights.items()}
+        torch.testing.assert_close(found[t], functional_call(net, own, x[t]))
+
+
 def test_padding_never_leaks_even_when_it_holds_infinities():
     module = build("batch norm 1d")
     forward = make_forward(module)
