@@ -72,7 +72,8 @@ class Mixture:
         """Draw rows."""
         rows = self.axes_.inverse_transform(self.mixture_.sample(n)[0])
         rng = np.random.default_rng(random_state)
-        return (rows + self.left_ * rng.normal(size=rows.shape)).clip(*self.range_)
+        rows = (rows + self.left_ * rng.normal(size=rows.shape)).clip(*self.range_)
+        return rng.permutation(rows)  # scikit-learn's come component by component
 
 
 class RealRows:
