@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from scipy.sparse import issparse
-from scipy.sparse.linalg import LinearOperator
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval
@@ -16,8 +15,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmeta.base._adaptive import Adaptive
 from skmeta.generative._calibration import calibrate
-from skmeta.operators._forward import ForwardModel
-from skmeta.operators._measurement import Measurement, as_measurement
+from skmeta.generative._draws import drawn, draws_operators, one_operator
+from skmeta.operators._measurement import PIPELINE, Measurement, as_measurement
 
 # Images that stand for all when the error of an operator is weighed.
 TYPICAL_IMAGES = 200
@@ -27,10 +26,7 @@ RECONSTRUCTOR: dict[str, list] = {
     "noise_std": [Interval(Real, 0, None, closed="left"), "array-like"],
     "clip": ["boolean"],
 }
-MEASUREMENTS_WANTED = (
-    "predict and transform take measurements; score takes images. In a pipeline before other steps "
-    "put FrozenEstimator(reconstructor.adapt(operator=A)) in the place of the reconstructor."
-)
+MEASUREMENTS_WANTED = f"predict and transform take measurements; score takes images. {PIPELINE}"
 
 
 class ImageReconstructor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Adaptive, ABC):
@@ -118,8 +114,8 @@ class ImageReconstructor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Adap
         """Take the frozen operator and noise for what measures from now on."""
         operator = self.frozen_params_["operator"]
         if draws_operators(operator):
-            operator = operator(np.random.default_rng(0))
-        measurement = as_measurement(operator, self.n_pixels_)
+            operator = drawn(operator, np.random.default_rng(0))
+        measurement = as_measurement(operator, self.n_pixels_, self.image_range_)
         self._check_measurement(measurement)
         if measurement.map is not None and not refers(self.frozen_params_["operator"]):
             # A copy: what the user does to the array later changes nothing here.
@@ -200,7 +196,7 @@ class ImageReconstructor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Adap
             noise_std = self.__dict__.get("_own_noise")
         changes: dict[str, Any] = {}
         if operator is not None:
-            changes["operator"] = operator
+            changes["operator"] = one_operator(operator)
         if noise_std is not None:
             changes["noise_std"] = noise_std
         own_noise = None
@@ -341,11 +337,6 @@ class ImageReconstructor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Adap
     @property
     def _n_features_out(self) -> int:
         return self.n_pixels_
-
-
-def draws_operators(operator: Any) -> bool:
-    """Whether it is a callable(rng) -> operator: scipy's operators can be called, too."""
-    return callable(operator) and not isinstance(operator, LinearOperator | ForwardModel)
 
 
 def refers(operator: Any) -> bool:

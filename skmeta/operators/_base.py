@@ -43,11 +43,15 @@ class RealOperator(LinearOperator):
 
 
 def real_array(values: Any, name: str) -> np.ndarray:
-    """Values in double precision; ValueError for complex ones."""
-    array = np.asarray(values)
+    """Values in double precision; ValueError for complex ones and for what are no numbers."""
+    try:
+        array = np.asarray(values)
+        array = array if np.iscomplexobj(array) else array.astype(np.float64, copy=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must hold numbers, in rows that are equally long.") from error
     if np.iscomplexobj(array):
         raise ValueError(COMPLEX.format(name=name))
-    return array.astype(np.float64, copy=False)
+    return array
 
 
 def finite_array(values: Any, name: str) -> np.ndarray:
@@ -83,7 +87,10 @@ def image_sides(image_shape: Any) -> tuple[int, int]:
 
 def boolean_mask(mask: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
     """Return a mask of True and False that keeps something, flattened; ValueError otherwise."""
-    array = np.asarray(mask)
+    try:
+        array = np.asarray(mask)
+    except ValueError as error:
+        raise ValueError("mask must have rows that are equally long.") from error
     if array.dtype != bool and not (array.dtype.kind in "iuf" and np.isin(array, (0, 1)).all()):
         raise ValueError("mask must hold True (measured) and False, or 1 and 0.")
     if shape is not None and array.shape != shape:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from skmeta.operators._base import positive_int, positive_number
+from skmeta.operators._base import positive_int, positive_number, real_array
 from skmeta.operators._linear import LinearMap
+
+NO_GRADIENT = (
+    "The ForwardModel has no gradient that torch could follow. Leave out detach, comparisons, "
+    "integers, round and sign, or give rounding the gradient of what is rounded: "
+    "x + (x.round() - x).detach(). See skmeta.operators.Quantisation."
+)
 
 
 class ForwardModel:
@@ -21,7 +28,8 @@ class ForwardModel:
     function : callable
         From a tensor (n_images, n_features) to a tensor (n_images, n_measurements), each row by
         itself, differentiable by torch. A module or a function that can be imported can be
-        pickled; a lambda cannot.
+        pickled; a lambda cannot. A module is copied, and the copy put in eval mode. Numbers are
+        handed over in the precision of its weights, or else in one that the function takes.
     n_measurements : int
         Numbers that it gives for an image.
     n_features : int
@@ -38,11 +46,18 @@ class ForwardModel:
     [[1.0, 1.0, 1.0]]
     """
 
+    # The precision of a function that failed in another one.
+    _dtype: torch.dtype | None = None
+
     def __init__(
         self, function: Callable[[Tensor], Tensor], n_measurements: int, n_features: int
     ) -> None:
-        if not callable(function):
-            raise ValueError(f"function must be callable, got {type(function).__name__}.")
+        if not callable(function) or isinstance(function, type):
+            found = function.__name__ if isinstance(function, type) else type(function).__name__
+            raise ValueError(f"function must be callable, and an instance if a class, got {found}.")
+        if isinstance(function, nn.Module):
+            # A template: neither its mode nor its gradients are changed.
+            function = copy.deepcopy(function).eval().requires_grad_(False)
         self.function: Callable[[Tensor], Tensor] = function
         self._set_shape(n_measurements, n_features)
 
@@ -73,9 +88,9 @@ class ForwardModel:
             A tensor, differentiable, for a tensor; else an array.
         """
         if isinstance(x, Tensor):
-            return self._measure(x)
+            return self._measured(x)
         with torch.no_grad():
-            return self._measure(_rows(x)).numpy()
+            return self._measured(_rows(x)).numpy()
 
     def vjp(self, x: Any, v: Any) -> np.ndarray:
         """Multiply vectors with the transposed derivative, by automatic differentiation.
@@ -94,11 +109,65 @@ class ForwardModel:
         """
         rows = _rows(x).requires_grad_()
         with torch.enable_grad():
-            (product,) = torch.autograd.grad(self._measure(rows), rows, _rows(v))
+            measured, vectors = self._measured(rows), _rows(v)
+            if vectors.shape != measured.shape:
+                raise ValueError(
+                    f"v holds one vector an image, of shape {tuple(measured.shape)} in all, got "
+                    f"{tuple(vectors.shape)}."
+                )
+            if not measured.requires_grad:
+                raise ValueError(NO_GRADIENT)
+            (product,) = torch.autograd.grad(measured, rows, vectors, allow_unused=True)
+        if product is None:
+            raise ValueError(NO_GRADIENT)
         return product.numpy()
 
+    def _measured(self, x: Tensor) -> Tensor:
+        """Measurements in the precision of the images; ValueError for what are none."""
+        n_features = self.shape[1]
+        if x.ndim != 2 or n_features not in (None, x.shape[1]) or x.is_complex():
+            kind = "complex" if x.is_complex() else "real"
+            raise ValueError(
+                f"{self!r} takes real images, one a row of {n_features or 'n'} pixels, got "
+                f"{kind} numbers of shape {tuple(x.shape)}."
+            )
+        return self._checked(self._measure(x), x)
+
+    def _checked(self, measured: Any, x: Tensor) -> Tensor:
+        n_measurements, _ = self.shape
+        expected = len(x), n_measurements or x.shape[1]
+        if not isinstance(measured, Tensor) or tuple(measured.shape) != expected:
+            tensor = isinstance(measured, Tensor)
+            found = tuple(measured.shape) if tensor else type(measured).__name__
+            raise ValueError(
+                f"The ForwardModel must give a tensor of shape {expected} for {len(x)} images, got "
+                f"{found}."
+            )
+        if measured.is_complex():
+            raise ValueError(
+                "The ForwardModel gives complex measurements. Stack real and imaginary parts: "
+                "torch.cat([z.real, z.imag], dim=1)."
+            )
+        return measured.to(x)
+
     def _measure(self, x: Tensor) -> Tensor:
-        return self.function(x)
+        """Call the function in a precision that suits it."""
+        weights = _first_weights(self.function)
+        if weights is not None:
+            return self.function(x.to(weights))
+        if self._dtype is not None:
+            return self.function(x.to(self._dtype))
+        try:
+            return self.function(x)
+        except RuntimeError as error:
+            # What holds tensors of its own takes their precision only.
+            other = torch.float32 if x.dtype == torch.float64 else torch.float64
+            try:
+                measured = self.function(x.to(other))
+            except Exception:
+                raise error from None
+            self._dtype = other
+            return measured
 
 
 class _AfterLinear(ForwardModel):
@@ -236,8 +305,16 @@ class Gamma(ForwardModel):
         return torch.where(z < self._TOE, z * self._TOE ** (self.gamma - 1), curve)
 
 
+def _first_weights(function: Any) -> Tensor | None:
+    """Of a module: a tensor with the precision and the place of its weights."""
+    if not isinstance(function, nn.Module):
+        return None
+    tensors = (*function.parameters(), *function.buffers())
+    return next((tensor for tensor in tensors if tensor.is_floating_point()), None)
+
+
 def _rows(values: Any) -> Tensor:
-    array = np.array(values, dtype=np.float64)
+    array = np.array(real_array(values, "the input"), order="C")
     if array.ndim != 2:
         raise ValueError(f"Expected one image a row, 2-d, got shape {array.shape}.")
     return torch.from_numpy(array)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.sparse import issparse
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
-from skmeta.operators._base import COMPLEX, finite_array
+from skmeta.operators._base import COMPLEX, RealOperator, finite_array
 
 # Entries up to which a matrix is held densely: one product is faster than anything cleverer.
 DENSE_ENTRIES = 2**23
@@ -32,20 +33,17 @@ class LinearMap:
         self.operator: LinearOperator | None = None
         if issparse(operator):
             _refuse_complex(operator.dtype)
-            self.matrix = operator.tocsr().astype(np.float64)
+            _refuse_shape(operator.shape)
+            # A copy: what the user does to the matrix later changes nothing here.
+            self.matrix = operator.tocsr(copy=True).astype(np.float64)
             finite_array(self.matrix.data, "operator")
         elif isinstance(operator, LinearOperator):
             _refuse_complex(operator.dtype)
             self.operator = operator
         else:
-            # A copy: what the user does to the matrix later changes nothing here.
             self.matrix = finite_array(_numbers(operator), "operator").copy()
         shape = operator.shape if self.matrix is None else self.matrix.shape
-        if len(shape) != 2 or 0 in shape:
-            raise ValueError(
-                "operator must be 2-d, of shape (n_measurements, n_features), and not empty; got "
-                f"shape {tuple(shape)}."
-            )
+        _refuse_shape(shape)
         self.shape = int(shape[0]), int(shape[1])
         if self.shape[0] * self.shape[1] <= DENSE_ENTRIES:
             self.matrix, self.operator = self._read(), None
@@ -57,13 +55,13 @@ class LinearMap:
     def forward(self, rows: np.ndarray) -> np.ndarray:
         """Images, one a row, to measurements."""
         if self.operator is not None:
-            return _checked(self.operator.matmat(rows.T)).T
+            return _products(self.operator.matmat, rows, self.shape[0])
         return np.ascontiguousarray((self.matrix @ rows.T).T)
 
     def backward(self, rows: np.ndarray) -> np.ndarray:
         """Measurements, one a row, through the transpose."""
         if self.operator is not None:
-            return _checked(self.operator.rmatmat(rows.T)).T
+            return _products(self.operator.rmatmat, rows, self.shape[1])
         return np.ascontiguousarray((self.matrix.T @ rows.T).T)
 
     def dense(self) -> np.ndarray:
@@ -78,6 +76,10 @@ class LinearMap:
         if self.matrix is not None:
             return self.matrix.toarray()
         m, n = self.shape
+        if isinstance(self.operator, RealOperator) and hasattr(self.operator, "matrix"):
+            # Unit images would take n_features products of the whole matrix.
+            held = self.operator.matrix
+            return finite_array(held.toarray() if issparse(held) else held.copy(), "operator")
         matrix = np.empty((m, n))
         step = max(1, BATCH_ENTRIES // max(m, n))
         for start in range(0, n, step):
@@ -120,13 +122,29 @@ class _Product(torch.autograd.Function):
 
 
 def _numbers(operator: Any) -> np.ndarray:
-    array = np.asarray(operator)
+    if isinstance(operator, Tensor):
+        operator = operator.detach().cpu()
+    try:
+        array = np.asarray(operator)
+    except ValueError as error:  # numpy's word for it is "inhomogeneous"
+        raise ValueError("operator must be 2-d, with rows that are equally long.") from error
     if array.dtype.kind not in "biufc":
+        kind = type(operator).__name__
+        if array.dtype == object and array.ndim:
+            kind = "an array of objects in place of numbers"
         raise ValueError(
             "operator must be None, a 2-d array, a sparse matrix, a scipy LinearOperator or a "
-            f"ForwardModel, got {type(operator).__name__}."
+            f"ForwardModel, got {kind}."
         )
     return array
+
+
+def _refuse_shape(shape: tuple[int, ...]) -> None:
+    if len(shape) != 2 or 0 in shape:
+        raise ValueError(
+            "operator must be 2-d, of shape (n_measurements, n_features), and not empty; got "
+            f"shape {tuple(shape)}."
+        )
 
 
 def _refuse_complex(dtype: Any) -> None:
@@ -134,5 +152,19 @@ def _refuse_complex(dtype: Any) -> None:
         raise ValueError(COMPLEX.format(name="operator"))
 
 
-def _checked(products: Any) -> np.ndarray:
-    return finite_array(products, "what the operator gives")
+def _products(product: Callable, rows: np.ndarray, length: int) -> np.ndarray:
+    """Products with a user's operator, one a row."""
+    try:
+        products = np.asarray(product(rows.T))
+    except Exception as error:  # whatever functions of the user's stumble over
+        raise ValueError(
+            f"The operator failed on a vector of {rows.shape[1]} numbers, of which it must make "
+            f"{length} (matvec makes measurements, rmatvec is its transpose): "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if products.shape != (length, len(rows)):
+        raise ValueError(
+            f"The operator must make {length} numbers of {rows.shape[1]}, and its products are of "
+            f"shape {products.shape} for {len(rows)} vectors."
+        )
+    return np.ascontiguousarray(finite_array(products, "what the operator gives").T)

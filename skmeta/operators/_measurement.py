@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from skmeta.operators._forward import ForwardModel
 from skmeta.operators._linear import LinearMap
+from skmeta.operators._trial import try_out
+
+PIPELINE = (
+    "In a pipeline before other steps put FrozenEstimator(reconstructor.adapt(operator=A)) in the "
+    "place of the reconstructor."
+)
 
 
 class Measurement:
@@ -84,7 +89,9 @@ class Measurement:
             raise ValueError("A ForwardModel is not linear: it has no matrix and no transpose.")
 
 
-def as_measurement(operator: Any, n_features: int) -> Measurement:
+def as_measurement(
+    operator: Any, n_features: int, image_range: tuple[float, float] | None = None
+) -> Measurement:
     """Take any operator for images of ``n_features`` pixels; ValueError for what is none.
 
     Parameters
@@ -93,15 +100,17 @@ def as_measurement(operator: Any, n_features: int) -> Measurement:
         None measures every pixel as it is.
     n_features : int
         Pixels of an image.
+    image_range : tuple of (float, float) or None, default=None
+        Their smallest and largest value. Given these, a ForwardModel is tried out on such images,
+        else only called.
     """
     if operator is None:
         return Measurement(n_features, n_features)
     if isinstance(operator, ForwardModel):
         shape = operator.shape if operator.shape[1] is not None else (n_features, n_features)
         _check_width(shape, n_features)
-        measurement = Measurement(shape[0], n_features, model=operator)
-        _try_out(measurement)
-        return measurement
+        try_out(operator, n_features, image_range)
+        return Measurement(shape[0], n_features, model=operator)
     linear = LinearMap(operator)
     _check_width(linear.shape, n_features)
     return Measurement(linear.shape[0], n_features, linear=linear)
@@ -109,30 +118,10 @@ def as_measurement(operator: Any, n_features: int) -> Measurement:
 
 def _check_width(shape: tuple[int, int], n_features: int) -> None:
     if shape[1] != n_features:
-        hint = " Is it transposed?" if shape[0] == n_features else ""
+        hint = ""
+        if shape[0] == n_features:
+            hint = f" Is it transposed? Or did fit get measurements? It takes images. {PIPELINE}"
         raise ValueError(
             f"The operator is of shape {tuple(shape)} and takes images of {shape[1]} pixels, but "
             f"the images have {n_features}.{hint}"
-        )
-
-
-def _try_out(measurement: Measurement) -> None:
-    """Refuse a function that does not keep its word, before it is trained with."""
-    images = torch.full((2, measurement.n_features), 0.5, dtype=torch.float64)
-    try:
-        measured = measurement.apply(images)
-    except (RuntimeError, IndexError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"The ForwardModel failed on 2 images of {measurement.n_features} pixels: {error}."
-        ) from error
-    expected = 2, measurement.n_measurements
-    if not isinstance(measured, Tensor) or tuple(measured.shape) != expected:
-        found = tuple(measured.shape) if isinstance(measured, Tensor) else type(measured).__name__
-        raise ValueError(
-            f"The ForwardModel must give a tensor of shape {expected} for 2 images, got {found}."
-        )
-    if measured.is_complex():
-        raise ValueError(
-            "The ForwardModel gives complex measurements. Stack real and imaginary parts: "
-            "torch.cat([z.real, z.imag], dim=1)."
         )

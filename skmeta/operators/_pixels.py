@@ -134,7 +134,7 @@ class Blur(RealOperator):
         self.image_shape = image_sides(image_shape)
         if (kernel is None) == (sigma is None):
             raise ValueError("Blur takes a kernel or a sigma, one of the two.")
-        if boundary not in BOUNDARIES:
+        if not isinstance(boundary, str) or boundary not in BOUNDARIES:
             raise ValueError(f"boundary must be one of {sorted(BOUNDARIES)}, got {boundary!r}.")
         if sigma is not None:
             kernel = _gaussian_kernel(sigma)

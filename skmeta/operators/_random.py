@@ -94,4 +94,11 @@ def _sizes(n_measurements: Any, n_features: Any) -> tuple[int, int]:
 def _normal(random_state: Any, shape: tuple[int, int]) -> np.ndarray:
     if isinstance(random_state, np.random.RandomState):
         return random_state.normal(size=shape)
-    return np.random.default_rng(random_state).normal(size=shape)
+    try:
+        generator = np.random.default_rng(random_state)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"random_state must be None, a whole number of 0 or more, a numpy Generator or a "
+            f"RandomState, got {random_state!r}."
+        ) from error
+    return generator.normal(size=shape)

@@ -121,6 +121,28 @@ def test_ready_made_operators(name, monkeypatch):
     assert torch.autograd.gradcheck(products.apply, X)
 
 
+def test_products_need_their_transpose(monkeypatch):
+    monkeypatch.setattr(_linear, "DENSE_ENTRIES", 0)
+    operator = LinearOperator((3, SIZE), lambda x: x[:3], dtype=float)
+    with pytest.raises(ValueError, match="rmatvec is its transpose"):
+        as_measurement(operator, SIZE).backward(np.ones((2, 3)))
+
+
+def test_a_tensor_is_a_matrix():
+    tensor = torch.tensor(A.matrix, requires_grad=True)
+    assert_array_equal(as_measurement(tensor, 8).dense(), A.matrix)
+
+
+@pytest.mark.parametrize("name", ["GaussianMeasurements", "Radon"])
+def test_a_matrix_that_is_held_is_not_read_off(name, monkeypatch):
+    operator = LINEAR[name]
+    expected = operator @ np.eye(operator.shape[1])
+    monkeypatch.setattr(type(operator), "_forward", None)
+    dense = as_measurement(operator, operator.shape[1]).dense()
+    assert_allclose(dense, expected, atol=1e-12)
+    assert not np.shares_memory(dense, getattr(operator.matrix, "data", operator.matrix))
+
+
 def test_identity():
     measurement = as_measurement(None, 6)
     assert measurement.identity and measurement.linear and measurement.n_measurements == 6
@@ -130,11 +152,13 @@ def test_identity():
     assert_array_equal(measurement.forward(images(6)), images(6))
 
 
-def test_a_matrix_is_copied():
-    matrix = np.eye(3)
-    measurement = as_measurement(matrix, 3)
-    matrix[0] = 7
-    assert_array_equal(measurement.dense(), np.eye(3))
+def test_a_matrix_is_copied(monkeypatch):
+    matrix, rows = np.eye(3), sparse.csr_array(np.eye(3))
+    monkeypatch.setattr(_linear, "DENSE_ENTRIES", 0)
+    measurements = as_measurement(matrix, 3), as_measurement(rows, 3)
+    matrix[0], rows.data[:] = 7, 7
+    for measurement in measurements:
+        assert_array_equal(measurement.dense(), np.eye(3))
 
 
 def test_measurement_can_be_pickled():
@@ -182,6 +206,10 @@ BAD = [
     (sparse.csr_array(np.full((3, SIZE), np.inf)), "infinite"),
     (aslinearoperator(np.full((3, SIZE), np.inf)), "infinite|NaN"),
     ("radon", "ForwardModel, got str"),
+    (np.ones((3, SIZE)).astype(object), "objects in place of numbers"),
+    ([[1.0] * SIZE, [1.0]], "equally long"),
+    (LinearOperator((3, SIZE), lambda x: x[:2], dtype=float), "must make 3"),
+    (LinearOperator((3, SIZE), lambda x: x[:3], matmat=lambda x: x, dtype=float), "products are"),
     (torch.tanh, "ForwardModel, got"),
     (ops.ForwardModel(minus_one, SIZE, SIZE), "must give a tensor"),
     (ops.ForwardModel(not_rows, SIZE, SIZE), "must give a tensor"),
