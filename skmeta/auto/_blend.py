@@ -132,16 +132,18 @@ def blend_weights(parts: Sequence[Judged]) -> np.ndarray:
     """
     losses = np.array([part.losses() for part in parts]) + TINY  # a member may be perfect
     scales = np.maximum(losses.min(axis=1), FAINT * losses.max(axis=1))
-    relative = np.exp(np.log(losses / scales[:, None]).mean(axis=0))
-    prior = softmax(-max(part.n_tasks for part in parts) * (relative / relative.min() - 1))
+    logs = np.log(losses / scales[:, None])
+    n_tasks = max(part.n_tasks for part in parts)
     weights = []
     for i, part in enumerate(parts):
-        pull = TASKS_WORTH / (TASKS_WORTH + part.n_tasks)
-        # Half, so that the pull is the curvature of its own term.
         shares = np.full(len(parts), SMOOTHING / len(parts))
         shares[i] += 1.0
-        shares /= 2 * scales
-        found = _on_simplex(partial(_pulled_loss, parts, shares, pull, prior), prior)
+        relative = np.exp(shares @ logs / shares.sum())
+        prior = softmax(-n_tasks * (relative / relative.min() - 1))
+        pull = TASKS_WORTH / (TASKS_WORTH + part.n_tasks)
+        # Half, so that the pull is the curvature of its own term.
+        objective = partial(_pulled_loss, parts, shares / (2 * scales), pull, prior)
+        found = _on_simplex(objective, prior)
         found = np.where(found < LEAST_WEIGHT, 0.0, found)
         weights.append(found / found.sum())
     return np.array(weights)
