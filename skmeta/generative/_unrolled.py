@@ -12,7 +12,9 @@ from skmeta.base import MetaRegressor
 from skmeta.base._constraints import EPISODIC, POSITIVE_INT
 from skmeta.base._module import build_module
 from skmeta.base._rows import inference_dtype, task_rows
+from skmeta.core.learner import State
 from skmeta.core.numerics import location_and_scale
+from skmeta.core.tasks import TaskRows
 from skmeta.generative._gaussian import MOST_PIXELS
 from skmeta.generative._unrolled_learner import UnrolledLearner
 from skmeta.nets import mlp
@@ -96,7 +98,9 @@ class UnrolledReconstructor(MetaRegressor):
     n_outputs_ : int
         Pixels of an image.
     y_mean_, y_scale_ : ndarray of shape (n_outputs_,)
-        Location and scale of the pixels.
+        Location and scale of the pixels: all have one unit.
+    image_range_ : tuple of (float, float)
+        Smallest and largest value in ``fit``.
     meta_params_ : dict of str to ndarray
         What all operators share of the net.
     state_ : dict of str to Tensor
@@ -140,6 +144,8 @@ class UnrolledReconstructor(MetaRegressor):
     (5, 64)
     >>> known = model.adapt(operator=A)
     """
+
+    learner_: UnrolledLearner
 
     # Pixels are not standardised: their loss may be of any size.
     _beyond_reason: ClassVar[float] = float("inf")
@@ -210,14 +216,34 @@ class UnrolledReconstructor(MetaRegressor):
             )
         super()._fit_targets(y, numbers, n_tasks, grouped)
         # Pixels have one unit: an error counts the same in a dark corner as in the middle.
-        spread = float(np.sqrt(np.square(self.y_scale_ / self.y_scale_.max()).mean()))
-        self.y_scale_ = np.full(self.n_outputs_, spread * self.y_scale_.max())
+        self.y_scale_ = np.full(self.n_outputs_, _one_scale(y.reshape(len(y), -1))[1])
+        self.image_range_ = float(y.min()), float(y.max())
 
     def _fit_features(self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         # Measurements have one unit, too: noise is the same in all.
-        self.x_mean_, scale = location_and_scale(X)
-        self.x_scale_ = scale.max() * np.sqrt([np.square(scale / scale.max()).mean()])
+        self.x_mean_, scale = _one_scale(X)
+        self.x_scale_ = np.array([scale])
         return self._scaled(X)
+
+    def _check_learner(self, learner: Any, rows: TaskRows) -> torch.Tensor:
+        # The module meets images, not rows of X: here are the sizes that it must have.
+        n_pixels = int(self.n_outputs_)
+        needs = (
+            f"It must take a tensor (n_rows, {2 * n_pixels}), images with the standard deviations "
+            f"of their pixels, and give a tensor (n_rows, {n_pixels}), corrections."
+        )
+        learner.eval()
+        try:
+            with torch.no_grad():
+                found = learner.net(learner.mean.new_zeros(2, 2 * n_pixels))
+        except (RuntimeError, IndexError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"The module failed on 2 images of {n_pixels} pixels: {error}. {needs}"
+            ) from error
+        shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+        if shape != (2, n_pixels):
+            raise ValueError(f"The module gave {shape} for 2 images of {n_pixels} pixels. {needs}")
+        return super()._check_learner(learner, rows)
 
     def _train(
         self, learner: Any, X: np.ndarray, y: np.ndarray, numbers: np.ndarray, *how: Any
@@ -272,12 +298,55 @@ class UnrolledReconstructor(MetaRegressor):
                 f"gave {self.n_features_in_}."
             )
         # In standard units the operator has a constant: measurements are centred.
-        matrix = measurement.dense()
-        whole = np.column_stack([matrix * self.y_scale_, -self.x_mean_])
-        whole = whole / self.x_scale_
+        with np.errstate(over="ignore"):  # what overflows is refused below
+            matrix = measurement.dense() * self.y_scale_
+            whole = np.column_stack([matrix, -self.x_mean_]) / self.x_scale_
         device, dtype = self._where()
         state = {
             "operator": torch.tensor(whole[None], device=device, dtype=dtype),
             "noise": self.learner_.get_buffer("noise").reshape(1),
         }
+        if self.learner_.overflows(state):
+            raise ValueError(
+                "The operator holds values so large that what it measures overflows. Give it in "
+                "the units of the measurements in fit."
+            )
         return self._sibling(state_=state, adapted_=True, _query_tasks=None)
+
+    def _condition(self, support: TaskRows) -> State:
+        state = super()._condition(support)
+        if self.learner_.overflows(state):
+            raise ValueError(
+                "The calibration pairs tell of an operator so large that what it measures "
+                "overflows. Check X for huge values: its units must be those of fit."
+            )
+        return state
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Reconstruct images: under the operator adapted to, or that of the population.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_images, n_measurements)
+            Measurements.
+
+        Returns
+        -------
+        images : ndarray of shape (n_images, n_pixels)
+            Reconstructions, in the units and the shape of ``y`` in ``fit``.
+        """
+        images = super().predict(X)
+        # The learner keeps to the range in standard units, from which rounding leads out again.
+        return images.clip(*self.image_range_) if self.frozen_params_["clip"] else images
+
+
+def _one_scale(values: np.ndarray) -> tuple[np.ndarray, float]:
+    """Means of the columns, and one scale for all: of those that vary, whatever their units."""
+    mean, scale = location_and_scale(values)
+    # A constant column comes with the scale 1, but has no value that far from its mean.
+    with np.errstate(over="ignore"):
+        varies = (scale != 1) | (np.abs(values - mean).max(axis=0) > 0.5)
+    if not varies.any():
+        return mean, 1.0
+    largest = scale[varies].max()  # its square may overflow
+    return mean, float(largest * np.sqrt(np.square(scale[varies] / largest).mean()))

@@ -109,6 +109,20 @@ class UnrolledLearner(Learner):
         losses = [task_losses(squared_error, images, query).mean() for images in (told, known)]
         return torch.stack(losses).mean()
 
+    def set_prior(self, rows: TaskRows) -> None:
+        """Fix the answer before any support: that of an operator of which there are no pairs.
+
+        It is what operators share, and how far they differ counts as noise. All pairs taken as one
+        task would hide that they do. One task alone is the task to answer for.
+        """
+        none = TaskRows.single(rows.x[:0], None if rows.y is None else rows.y[:0])
+        self._prior = self.condition(rows if rows.n_tasks == 1 else none)
+
+    def overflows(self, state: State) -> bool:
+        """Whether operators are so large that images measured by them have no finite variance."""
+        size = state["operator"].square().sum((1, 2)) * (1 + self.covariance.trace())
+        return not bool(torch.isfinite(size).all())
+
     def condition(self, support: TaskRows) -> State:
         """Operators (T, n_measurements, n_pixels + 1) and the noise with their errors (T,)."""
         operators, noise = self._operators(support.padded())

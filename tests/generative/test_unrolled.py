@@ -226,10 +226,106 @@ def test_images_stay_in_their_range_unless_asked_not_to():
     ranges = {}
     for clip in (True, False):
         model = UnrolledReconstructor(max_epochs=1, clip=clip, random_state=0)
-        found = model.fit(X, y, groups=groups).predict(3 * X)
+        model.fit(X, y, groups=groups)
+        found = model.adapt(X[groups == 0], y[groups == 0]).predict(3 * X)
         ranges[clip] = found.min(), found.max()
     assert_allclose(ranges[True], (0, 1), atol=1e-6)
+    assert 0 <= ranges[True][0] < ranges[True][1] <= 1
     assert ranges[False][0] < -0.1 < 1.1 < ranges[False][1]
+
+
+def test_the_range_is_kept_to_the_last_bit_in_any_units():
+    X, y, groups = pairs(6, 15, seed=1)
+    for unit in (1.0, 65535 / 3, 1e-7):
+        images = (0.1 + y) * unit
+        model = UnrolledReconstructor((8,), max_epochs=1, random_state=0)
+        model = model.fit(X, images, groups=groups).adapt(X[groups == 0], images[groups == 0])
+        found = model.predict(3 * X)
+        assert images.min() <= found.min() < 0.11 * unit < 1.09 * unit < found.max() <= images.max()
+
+
+def test_before_any_pairs_it_is_no_worse_than_the_mean_image():
+    X, y, groups = pairs(10, 30, seed=1)
+    model = UnrolledReconstructor((32,), max_epochs=1, random_state=0).fit(X, y, groups=groups)
+    A = np.random.default_rng(5).normal(size=(24, 64)) / 24**0.5
+    new = digits()[1200:1400]
+    error = np.square(model.predict(new @ A.T) - new).mean()
+    assert error < 1.05 * np.square(y.mean(axis=0) - new).mean()
+
+
+def test_the_prior_is_a_ridge_of_no_pairs_and_its_noise_what_operators_differ_by():
+    net = learner()
+    net.set_prior(rows([4, 6]))
+    operator, noise = naive_operator(net, torch.zeros(0, M).double(), torch.zeros(0, P).double())
+    torch.testing.assert_close(net.prior()["operator"][0], operator)
+    torch.testing.assert_close(net.prior()["noise"][0], noise)
+    # One task alone is the task to answer for.
+    alone = rows([7])
+    net.set_prior(alone)
+    operator, _ = naive_operator(net, alone.x, alone.y)
+    torch.testing.assert_close(net.prior()["operator"][0], operator)
+
+
+@pytest.mark.parametrize(("n_operators", "share"), [(2, 0.9), (12, 0.6)])
+def test_before_any_pairs_it_takes_what_operators_share(n_operators, share):
+    rng = np.random.default_rng(0)
+    shared = rng.normal(size=(24, 64)) / 24**0.5
+    operators = shared + 0.2 * rng.normal(size=(n_operators + 1, 24, 64)) / 24**0.5
+    images, groups = digits()[:360], np.arange(360) % n_operators
+    X = np.einsum("nmp,np->nm", operators[groups], images)
+    first = UnrolledReconstructor((32,), max_epochs=1, warm_start=True, random_state=0)
+    new = digits()[1200:1400]
+    for _ in range(2):  # from the start, and warm
+        model = first.fit(X, images, groups=groups)
+        error = np.square(model.predict(new @ operators[-1].T) - new).mean()
+        assert error < share * np.square(images.mean(axis=0) - new).mean()
+
+
+@pytest.mark.parametrize("unit", [1e-5, 1e5])
+def test_units_change_nothing_where_a_pixel_and_a_detector_are_constant(unit):
+    X, y, groups = pairs(6, 15, seed=1)
+    y[:, 0], X[:, 0] = 0.25, 0.5  # a pixel, and a detector, that are always the same
+    one, other = (
+        UnrolledReconstructor((8,), max_epochs=1, random_state=0)
+        .fit(u * X, u * y, groups=groups)
+        .adapt(u * X[groups == 0], u * y[groups == 0])
+        .predict(u * X[groups == 1])
+        / u
+        for u in (1.0, unit)
+    )
+    assert_allclose(other, one, atol=1e-3)
+
+
+def test_scales_are_those_of_what_varies():
+    X, y, groups = pairs(6, 15, seed=1)
+    y[:, :32], X[:, :12] = 0.25, 0.5
+    varying = y[:, np.ptp(y, axis=0) > 0]
+    model = UnrolledReconstructor((8,), max_epochs=1, random_state=0).fit(X, y, groups=groups)
+    assert_allclose(model.y_scale_, np.sqrt(varying.var(axis=0).mean()))
+    assert_allclose(model.x_scale_, np.sqrt(X[:, 12:].var(axis=0).mean()))
+    still = UnrolledReconstructor((8,), max_epochs=1, random_state=0)
+    assert (still.fit(X, np.full_like(y, 0.25), groups=groups).y_scale_ == 1).all()
+
+
+@pytest.mark.parametrize(
+    "module", [torch.nn.Linear(64, 64), torch.nn.Linear(128, 63), torch.nn.LSTM(128, 64)]
+)
+def test_a_module_that_does_not_fit_is_told_its_sizes(module):
+    X, y, groups = pairs(6, 15, seed=1)
+    with pytest.raises(ValueError, match=r"\(n_rows, 128\).*\(n_rows, 64\)"):
+        UnrolledReconstructor(module=module).fit(X, y, groups=groups)
+
+
+@pytest.mark.parametrize("size", [1e160, 1e306])
+def test_what_overflows_is_refused_in_plain_words(fitted, size):
+    A = np.random.default_rng(5).normal(size=(24, 64)) / 24**0.5
+    images = digits()[:20]
+    with pytest.raises(ValueError, match="The operator holds values so large"):
+        fitted.adapt(operator=A * size)
+    with pytest.raises(ValueError, match="overflow"):
+        fitted.adapt(images @ A.T * size, images)
+    large = fitted.adapt(operator=A * 1e100).predict(images @ A.T * 1e100)
+    assert np.isfinite(large).all()
 
 
 def test_too_many_pixels_for_a_covariance():
