@@ -51,7 +51,8 @@ def beyond_range(
     # No direction of one image alone: at most half as many as there are images.
     n_factors = min(MOST_FACTORS, len(left) // 2, n_pixels - 1)
     _, lengths, directions = np.linalg.svd(left / np.sqrt(len(left)), full_matrices=False)
-    factors = (lengths[:n_factors, None] * directions[:n_factors]).T
+    # In the order that a file keeps: products of another one are rounded differently.
+    factors = np.ascontiguousarray((lengths[:n_factors, None] * directions[:n_factors]).T)
     floor = FLOOR * float(inference.scale) ** 2
     rest = np.square(left).mean(axis=0) - np.square(factors).sum(axis=1)
     return {"factors": factors, "rest": np.maximum(rest, floor)}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from skmeta.core.forward import make_forward
 from skmeta.generative._gan_learner import TasksAdam
-from skmeta.generative._residuals import Residuals
+from skmeta.generative._residuals import Residuals, factorised
 
 Images = Callable[[Tensor], Tensor]  # codes (n, d) -> images (n, n_pixels), row by row
 # Damping of Levenberg-Marquardt: where it starts, and how it changes after a good or a bad step.
@@ -50,7 +50,7 @@ def levenberg_marquardt(
         pull = torch.einsum("nmd,nm->nd", pushed, misfit) - z
         curvature = pushed.mT @ pushed + eye
         damped = curvature + damping * torch.diag_embed(curvature.diagonal(dim1=1, dim2=2))
-        factor = torch.linalg.cholesky(damped)
+        factor = factorised(damped)
         new = z + torch.cholesky_solve(pull[..., None], factor)[..., 0]
         found = energy(images, new, y, residuals)
         better = found < least
@@ -73,7 +73,7 @@ def laplace_std(images: Images, z: Tensor, residuals: Residuals) -> Tensor:
     """Standard deviation of every pixel around a code, by the Gauss-Newton model: (n, n_pixels)."""
     wide = jacobian(images, z)
     pushed = push_columns(wide, images(z), residuals)
-    factor = torch.linalg.cholesky(pushed.mT @ pushed + torch.eye(z.shape[1]).to(z))
+    factor = factorised(pushed.mT @ pushed + torch.eye(z.shape[1]).to(z))
     # What the correction takes back of a change of the code.
     n, p, d = wide.shape
     rows = wide.mT.reshape(n * d, p)

@@ -396,4 +396,4 @@ default=None
         step = max(1, BATCH_NUMBERS // widest)
         for start in range(0, len(rows), step):
             part = slice(start, start + step)
-            yield part, torch.tensor(rows[part]).to(self._inference.centre)
+            yield part, torch.tensor(np.ascontiguousarray(rows[part])).to(self._inference.centre)

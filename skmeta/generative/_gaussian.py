@@ -24,8 +24,6 @@ from skmeta.operators._measurement import Measurement
 
 # A covariance is a matrix of pixels by pixels: of more it does not fit into memory.
 MOST_PIXELS = 8192
-# Fourth powers are taken of pixels.
-LARGEST_PIXEL = 1e60
 
 CLOSED_FORM: dict[str, list] = {
     **RECONSTRUCTOR,
@@ -60,11 +58,6 @@ class PriorReconstructor(ImageReconstructor):
             raise ValueError(
                 f"{size} pixels are too many for one covariance of all of them: at most "
                 f"{MOST_PIXELS}. Give image_shape and a small patch_shape, (8, 8) say."
-            )
-        if np.abs(X).max() > LARGEST_PIXEL:
-            raise ValueError(
-                f"X holds values beyond {LARGEST_PIXEL:g}, whose variances cannot be compared. "
-                "Check its units."
             )
         self.widths_ = {}
         if self.patch_shape is None:

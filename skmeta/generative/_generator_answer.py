@@ -22,11 +22,19 @@ from skmeta.nets import mlp
 
 # Gauss-Newton steps that find what lies beyond the range under a nonlinear operator.
 CORRECTION_STEPS = 3
+# Squares are taken of pixels, in single precision.
+LARGEST_PIXEL = 1e15
 
 
 def make_latent_learner(rec: Any) -> LatentLearner:
     """Build both players from the parameters of a GANReconstructor that knows its images."""
     n_pixels, n_codes = len(rec.centre_), int(rec.latent_size)
+    size = max(float(np.abs(rec.centre_).max()), rec.scale_)
+    if size > LARGEST_PIXEL:
+        raise ValueError(
+            f"Pixels are around {size:.0e}, too large for the single precision that nets are "
+            "trained in. Divide X by a number that brings pixels near 1, and look for outliers."
+        )
     hidden = tuple(int(n) for n in rec.hidden_layer_sizes)
     net = (
         mlp([n_codes, *hidden, n_pixels], "silu")

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skmeta.base._adaptive import Adaptive
 from skmeta.generative._calibration import calibrate
 from skmeta.generative._draws import drawn, draws_operators, one_operator
+from skmeta.operators._linear import refuse_huge
 from skmeta.operators._measurement import PIPELINE, Measurement, as_measurement
 
 # Images that stand for all when the error of an operator is weighed.
@@ -100,6 +101,7 @@ class ImageReconstructor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Adap
     def _fit(self, X: Any, y: Any, groups: Any) -> ImageReconstructor:
         self._validate_params()
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        refuse_huge(X, "X")
         self.n_pixels_ = X.shape[1]
         self._pixel_names = self.__dict__.get("feature_names_in_")
         self.image_range_ = float(X.min()), float(X.max())
@@ -221,6 +223,8 @@ class ImageReconstructor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Adap
                 f"{len(images)} images (y)."
             )
         self._check_images(images, y)
+        refuse_huge(Y, "X")
+        refuse_huge(images, "y")
         if noise_std is None:
             noise_std = self.frozen_params_["noise_std"]
         noise = check_noise(noise_std, Y.shape[1])
@@ -252,6 +256,7 @@ class ImageReconstructor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Adap
         """
         check_is_fitted(self)
         Y = self._check_measurements(X)
+        refuse_huge(Y, "X")
         images, std = self._reconstruct(Y, return_std)
         if not np.isfinite(images).all() or (std is not None and not np.isfinite(std).all()):
             raise ValueError(
@@ -302,6 +307,7 @@ class ImageReconstructor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Adap
         else:
             images = check_array(X, dtype=np.float64)
             self._check_images(images, X)
+        refuse_huge(images, "X")
         Y = self._measurement.forward(images)
         Y = Y + self.frozen_params_["noise_std"] * np.random.default_rng(0).normal(size=Y.shape)
         return -float(np.mean((self._reconstructed(Y) - images) ** 2))

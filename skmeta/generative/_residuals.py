@@ -72,7 +72,7 @@ class Residuals:
         self.measurement = measurement
         self.beyond = beyond
         like = beyond.rest
-        noise = torch.as_tensor(np.asarray(noise_std, dtype=float)).to(like)
+        noise = torch.tensor(np.array(noise_std, dtype=float, order="C")).to(like)
         self._variance = noise.square().expand(measurement.n_measurements)
         self._factor: Tensor | None = None
         self._scale: Tensor | None = None
@@ -85,7 +85,7 @@ class Residuals:
             accuracy = torch.finfo(like.dtype).eps
             ridge = 10 * accuracy * covariance.diagonal().mean().detach() + 1e-12
             eye = torch.eye(len(covariance), dtype=like.dtype, device=like.device)
-            self._factor = torch.linalg.cholesky(covariance + ridge * eye)
+            self._factor = factorised(covariance + ridge * eye)
             self.matrix = matrix
 
     def misfit(self, y: Tensor, x: Tensor) -> Tensor:
@@ -147,6 +147,18 @@ class Residuals:
         place = self._centre.expand(N_PROBES, -1)
         moved = self.measurement.apply(place + SHORT * steps)
         return ((moved - self.measurement.apply(place)) / SHORT).square().mean()
+
+
+def factorised(matrix: Tensor) -> Tensor:
+    """Cholesky factors; ValueError where numbers are too large to have any."""
+    try:
+        return torch.linalg.cholesky(matrix)
+    except torch.linalg.LinAlgError as error:
+        raise ValueError(
+            "Measurements cannot be weighed: numbers are too large, or none. They lie far outside "
+            "those of the images in fit, or the operator, noise_std or the images are of another "
+            "scale. Check units, and bring all to a scale near 1."
+        ) from error
 
 
 def along(outputs: Tensor, inputs: Tensor, direction: Tensor, *, differentiable: bool) -> Tensor:

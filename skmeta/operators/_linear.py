@@ -19,6 +19,10 @@ DENSE_ENTRIES = 2**23
 BATCH_ENTRIES = 2**22
 
 
+# Squares are taken of squares: the largest number that pixels, measurements and entries may be.
+LARGEST = 1e60
+
+
 class LinearMap:
     """An operator of any kind, with the same few verbs for all.
 
@@ -47,6 +51,9 @@ class LinearMap:
         self.shape = int(shape[0]), int(shape[1])
         if self.shape[0] * self.shape[1] <= DENSE_ENTRIES:
             self.matrix, self.operator = self._read(), None
+        if self.matrix is not None:
+            entries = self.matrix if isinstance(self.matrix, np.ndarray) else self.matrix.data
+            refuse_huge(entries, "operator")
         self._tensors: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -137,6 +144,15 @@ def _numbers(operator: Any) -> np.ndarray:
             f"ForwardModel, got {kind}."
         )
     return array
+
+
+def refuse_huge(values: np.ndarray, name: str) -> None:
+    """ValueError for numbers whose squares cannot be compared."""
+    if values.size and max(values.max(), -values.min()) > LARGEST:
+        raise ValueError(
+            f"{name} holds values beyond {LARGEST:g}, whose variances cannot be compared. Check "
+            "units, and bring them to a scale near 1."
+        )
 
 
 def _refuse_shape(shape: tuple[int, ...]) -> None:

@@ -314,7 +314,7 @@ def test_what_has_no_closed_form_is_refused(name, fitted):
         small(name).fit(np.zeros((2, 10_000)))
     with pytest.raises(ValueError, match="1e\\+60"):
         small(name).fit(1e200 * secret_images())
-    with pytest.raises(ValueError, match="overflowed"), np.errstate(all="ignore"):
+    with pytest.raises(ValueError, match="1e\\+60"):
         small(name, clip=False).fit(secret_images()).predict(np.full((1, 12), 1e308))
 
 
