@@ -119,9 +119,11 @@ class ImageReconstructor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Adap
             operator = drawn(operator, np.random.default_rng(0))
         measurement = as_measurement(operator, self.n_pixels_, self.image_range_)
         self._check_measurement(measurement)
-        if measurement.map is not None and not refers(self.frozen_params_["operator"]):
-            # A copy: what the user does to the array later changes nothing here.
-            self.frozen_params_["operator"] = measurement.dense()
+        if measurement.map is not None:
+            refuse_huge(measurement.map.entries, "operator")
+            if not refers(self.frozen_params_["operator"]):
+                # A copy: what the user does to the array later changes nothing here.
+                self.frozen_params_["operator"] = measurement.dense()
         self._measurement = measurement
         self._take_noise()
         self.n_features_in_ = measurement.n_measurements

@@ -51,13 +51,17 @@ class LinearMap:
         self.shape = int(shape[0]), int(shape[1])
         if self.shape[0] * self.shape[1] <= DENSE_ENTRIES:
             self.matrix, self.operator = self._read(), None
-        if self.matrix is not None:
-            entries = self.matrix if isinstance(self.matrix, np.ndarray) else self.matrix.data
-            refuse_huge(entries, "operator")
         self._tensors: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_tensors": {}}
+
+    @property
+    def entries(self) -> np.ndarray:
+        """Those that are stored: none of an operator known by its products only."""
+        if self.matrix is None:
+            return np.empty(0)
+        return self.matrix if isinstance(self.matrix, np.ndarray) else self.matrix.data
 
     def forward(self, rows: np.ndarray) -> np.ndarray:
         """Images, one a row, to measurements."""
