@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from numbers import Integral
 from typing import Any
 
 import numpy as np
+from scipy.fft import dctn, idctn
 
 from skmeta.generative._posterior import LEAST_NOISE, Posterior
 from skmeta.generative._prior import Prior
@@ -18,6 +21,10 @@ PATCHES = 20_000
 ROUNDS, FIRST, LAST = 10, 3.0, 0.5
 # Conjugate gradients stop after so many steps, or at this relative residual.
 CG_STEPS, CG_TOLERANCE = 50, 1e-4
+# No measurement is taken to be so many times as exact as others: these would not be heard.
+MOST_EXACT = 100
+# Its square is a number yet.
+TINY = 1e-100
 
 
 def check_shapes(image_shape: Any, patch_shape: Any, n_pixels: int) -> None:
@@ -97,8 +104,7 @@ class PatchPosterior:
         self._size = patch_shape[0] * patch_shape[1]
         self._level = float(prior.weights @ prior.means.mean(axis=1))
         self._spread, self._difference = _roughness(prior, self._level, patch_shape)
-        least = LEAST_NOISE * self._spread
-        self._noise = np.maximum(np.asarray(noise_std, dtype=float), least)
+        self._noise = self._bounded(np.asarray(noise_std, dtype=float))
         self._levels = self._difference * np.geomspace(FIRST, LAST, ROUNDS)
         self._denoisers: dict[float, Posterior] = {}
 
@@ -158,63 +164,64 @@ class PatchPosterior:
         first = (corners[0][:, None] * width + corners[1]).reshape(-1, 1)
         return first + (np.arange(h)[:, None] * width + np.arange(w)).ravel()
 
+    def _bounded(self, noise: np.ndarray) -> np.ndarray:
+        """Noise as equations can bear it, relative to what is measured of a smooth image."""
+        image = self._smooth(np.random.default_rng(0).normal(size=self._measurement.n_features))
+        typical = np.sqrt(np.square(self._measurement.forward(image[None])).mean())
+        others = min(float(noise.max()), typical) / MOST_EXACT
+        return np.maximum(noise, max(others, LEAST_NOISE * typical, TINY))
+
     def _split(self, y: np.ndarray) -> np.ndarray:
         """Half-quadratic splitting for one image."""
-        weight = self._noise**-2
         # First guess: a smooth image, whose neighbouring pixels differ as they usually do.
-        level = np.full(self._measurement.n_features, self._level)
-        image = self._fit(y, weight, level, self._spread, smooth=True)
+        image = self._fit(y, np.full(self._measurement.n_features, self._level), self._smooth)
         # A pixel is in about as many patches as a patch has pixels, whatever the stride.
         stride = max(1, min(self._patch_shape) // 4)
-        for i, level in enumerate(self._levels):
-            denoised, _ = self._patchwise(image, float(level), stride, False, offset=i)
-            image = self._fit(y, weight, denoised, float(level), start=image)
+        for i, std in enumerate(self._levels):
+            denoised, _ = self._patchwise(image, float(std), stride, False, offset=i)
+            image = self._fit(y, denoised, partial(np.multiply, std))
         return image
 
     def _fit(
-        self,
-        y: np.ndarray,
-        weight: np.ndarray,
-        centre: np.ndarray,
-        std: float,
-        start: np.ndarray | None = None,
-        smooth: bool = False,
+        self, y: np.ndarray, centre: np.ndarray, root: Callable[[np.ndarray], np.ndarray]
     ) -> np.ndarray:
-        """Most likely image around a centre, given measurements, by conjugate gradients."""
-        measure, precision = self._measurement, std**-2
+        """Most likely image around a centre, given measurements, by conjugate gradients.
 
-        def normal(x: np.ndarray) -> np.ndarray:
-            back = measure.backward((weight * measure.forward(x[None])[0])[None])[0]
-            if smooth:
-                back = back + self._difference**-2 * _laplacian(x.reshape(self._image_shape))
-            return back + precision * x
+        ``root`` multiplies by the symmetric root of the covariance around the centre. What is
+        sought is the change of the centre, divided by that root, and it starts at zero: so what no
+        measurement sees stays as it is, however soon the steps stop, and little noise does no harm.
+        """
+        measure, least = self._measurement, self._noise.min()
+        weight = np.square(least / self._noise)
 
-        target = measure.backward((weight * y)[None])[0] + precision * centre
-        x = centre.copy() if start is None else start.copy()
-        residual = target - normal(x)
+        def back(measured: np.ndarray) -> np.ndarray:
+            return root(measure.backward((weight * measured)[None])[0])
+
+        residual = back(y - measure.forward(centre[None])[0])
+        change = np.zeros_like(residual)
         direction, size = residual.copy(), residual @ residual
-        enough = CG_TOLERANCE**2 * (target @ target)
+        enough = CG_TOLERANCE**2 * size
         for _ in range(CG_STEPS):
             if size <= enough:
                 break
-            product = normal(direction)
+            product = back(measure.forward(root(direction)[None])[0]) + least**2 * direction
             step = size / (direction @ product)
-            x += step * direction
+            change += step * direction
             residual -= step * product
             size, before = residual @ residual, size
             direction = residual + size / before * direction
-        return x
+        return centre + root(change)
 
+    def _smooth(self, image: np.ndarray) -> np.ndarray:
+        """Multiply by the root of a covariance: pixels vary, and neighbours differ, as usual.
 
-def _laplacian(image: np.ndarray) -> np.ndarray:
-    """Differences of every pixel from its neighbours, summed, flat."""
-    total = np.zeros_like(image)
-    for axis in (0, 1):
-        step = np.diff(image, axis=axis)
-        one, other = [(slice(None),) * axis + (part,) for part in (slice(1, None), slice(-1))]
-        total[one] += step
-        total[other] -= step
-    return total.ravel()
+        Its inverse is a share of every pixel and one of the difference of all neighbours, which the
+        cosine transform makes diagonal.
+        """
+        rows, columns = (4 * np.sin(np.pi * np.arange(n) / (2 * n)) ** 2 for n in self._image_shape)
+        precision = self._spread**-2 + (rows[:, None] + columns) * self._difference**-2
+        waves = dctn(image.reshape(self._image_shape), norm="ortho")
+        return idctn(waves / np.sqrt(precision), norm="ortho").ravel()
 
 
 def _roughness(prior: Prior, level: float, patch_shape: tuple) -> tuple[float, float]:

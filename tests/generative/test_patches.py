@@ -14,7 +14,7 @@ from skmeta.generative import _patches
 from skmeta.generative._patches import PatchPosterior, draw_patches, with_brightness
 from skmeta.generative._prior import fit_gaussian
 from skmeta.operators._measurement import as_measurement
-from tests.generative.cases import dense_covariance, naive_posterior, random_prior
+from tests.generative.cases import dense_covariance, digits, naive_posterior, random_prior
 
 SHAPE, PATCH = (24, 20), (5, 4)
 
@@ -103,29 +103,85 @@ def test_one_patch_is_the_whole_image():
     assert_allclose(std, other_std, rtol=0.2)
 
 
-def test_the_image_step_against_a_dense_solve(fitted):
-    A = ops.GaussianMeasurements(60, 480, random_state=0)
-    noise = np.linspace(0.1, 0.2, 60)
-    posterior = PatchPosterior(fitted._posterior.prior, as_measurement(A, 480), noise, SHAPE, PATCH)
+def smooth_covariance(posterior, shape):
+    """Inverse of a share of every pixel and a penalty on the difference of every two neighbours."""
+    numbers = np.arange(np.prod(shape)).reshape(shape)
+    precision = np.eye(numbers.size) / posterior._spread**2
+    pairs = [*zip(numbers[1:].flat, numbers[:-1].flat, strict=True)]
+    pairs += [*zip(numbers[:, 1:].flat, numbers[:, :-1].flat, strict=True)]
+    for i, j in pairs:
+        precision[[i, j], [i, j]] += posterior._difference**-2
+        precision[[i, j], [j, i]] -= posterior._difference**-2
+    return np.linalg.inv(precision)
+
+
+@pytest.mark.parametrize("n_measurements", [60, 900])
+@pytest.mark.parametrize("noise", [0.1, 1e-3, 0.0, "mixed"])
+def test_the_image_step_against_a_dense_solve(fitted, n_measurements, noise):
     rng = np.random.default_rng(0)
-    y, centre = rng.normal(size=60), rng.normal(size=480)
-    found = posterior._fit(y, noise**-2, centre, 0.3)
-    N = np.diag(noise**-2)
-    left = A.matrix.T @ N @ A.matrix
-    right = A.matrix.T @ N @ y + centre / 0.09
-    assert_allclose(found, np.linalg.solve(left + np.eye(480) / 0.09, right), atol=2e-3)
-    # With neighbours tied together: a penalty on the difference of every pair.
-    pairs = []
-    for i in range(24):
-        for j in range(20):
-            for a, b in ((i + 1, j), (i, j + 1)):
-                if a < 24 and b < 20:
-                    pairs.append(np.eye(480)[i * 20 + j] - np.eye(480)[a * 20 + b])
-    D = np.array(pairs)
-    assert_allclose(_patches._laplacian(centre.reshape(SHAPE)), D.T @ D @ centre, atol=1e-9)
-    tied = left + D.T @ D / posterior._difference**2 + np.eye(480) / 0.09
-    found = posterior._fit(y, noise**-2, centre, 0.3, smooth=True)
-    assert_allclose(found, np.linalg.solve(tied, right), atol=5e-2)
+    A = rng.normal(size=(n_measurements, 480)) / n_measurements**0.5
+    noise = rng.permutation(np.geomspace(0.05, 0.5, n_measurements)) if noise == "mixed" else noise
+    posterior = PatchPosterior(fitted._posterior.prior, as_measurement(A, 480), noise, SHAPE, PATCH)
+    truth, centre = landscapes(2, seed=1)
+    y = A @ truth + posterior._noise * rng.normal(size=n_measurements)
+    for root, covariance in (
+        (lambda image: 0.3 * image, 0.09 * np.eye(480)),
+        (posterior._smooth, smooth_covariance(posterior, SHAPE)),
+    ):
+        assert_allclose(root(root(centre)), covariance @ centre, atol=1e-9)
+        seen = A @ covariance @ A.T + np.diag(np.broadcast_to(posterior._noise**2, n_measurements))
+        dense = centre + covariance @ A.T @ np.linalg.solve(seen, y - A @ centre)
+        assert_allclose(posterior._fit(y, centre, root), dense, atol=5e-3)
+
+
+def test_less_noise_is_no_worse():
+    X, test = digits()[:300], digits()[300:320]
+    new = MixturePriorReconstructor(
+        image_shape=(8, 8), patch_shape=(4, 4), n_components=2, random_state=0
+    ).fit(X)
+    half = ops.Inpainting(np.indices((8, 8)).sum(0) % 2 == 0)
+    for A in (half, ops.GaussianMeasurements(40, 64, random_state=0), ops.Blur((8, 8), sigma=1.0)):
+        errors = [-new.adapt(operator=A, noise_std=s).score(test) for s in (0.05, 0.005, 5e-4, 0.0)]
+        assert (np.diff(errors) <= 1e-3 * errors[0]).all(), (A, errors)
+        assert errors[-1] < 0.4 * np.square(test - X.mean(axis=0)).mean()
+
+
+def test_pixels_that_no_measurement_sees_follow_the_patches_without_noise():
+    fields = ndimage.gaussian_filter(
+        np.random.default_rng(0).normal(size=(6, 32, 32)), (0, 4, 4), mode="wrap"
+    )
+    X = ((fields - fields.min()) / np.ptp(fields)).reshape(6, -1)
+    new = GaussianPriorReconstructor(image_shape=(32, 32), patch_shape=(8, 8)).fit(X[:5])
+    seen = np.random.default_rng(1).random((32, 32)) < 0.5
+    for noise in (1e-3, 0.0):
+        assert -new.adapt(operator=ops.Inpainting(seen), noise_std=noise).score(X[5:]) < 1e-4
+
+
+def test_exact_measurements_do_not_silence_the_others():
+    X, test = digits()[:300], digits()[300:320]
+    noise = np.where(np.arange(64) % 2, 0.1, 0.0)
+    Y = test + noise * np.random.default_rng(0).normal(size=test.shape)
+    new = GaussianPriorReconstructor(image_shape=(8, 8), patch_shape=(4, 4)).fit(X)
+    both, least = (
+        np.square(new.adapt(operator=np.eye(64), noise_std=s).predict(Y) - test).mean()
+        for s in (noise, np.full(64, 0.1))
+    )
+    assert both < least
+
+
+@pytest.mark.parametrize("unit", [1e-4, 1e4])
+def test_units_of_the_measurements_change_nothing(fitted, unit):
+    A = ops.GaussianMeasurements(100, 480, random_state=0).matrix
+    y = landscapes(1, seed=1) @ A.T
+    one, other = (fitted.adapt(operator=u * A, noise_std=0.0).predict(u * y) for u in (1.0, unit))
+    assert_allclose(other, one, atol=1e-6)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_an_operator_that_sees_nothing_gives_an_image_of_the_prior(fitted, noise):
+    found = fitted.adapt(operator=np.zeros((3, 480)), noise_std=noise).predict(np.zeros((1, 3)))
+    assert np.isfinite(found).all()
+    assert np.abs(found - landscapes(30).mean()).max() < 0.2
 
 
 def test_roughness_is_that_of_the_images(fitted):
@@ -153,9 +209,9 @@ def test_operators_of_all_kinds_are_inverted(fitted):
         new = fitted.adapt(operator=A, noise_std=0.02)
         found = new.predict(Y)
         # Better than a smooth image that fits the measurements, by so many decibels.
-        weight = new._posterior._noise**-2
-        level = np.full(480, new._posterior._level)
-        smooth = [new._posterior._fit(y, weight, level, 0.2, smooth=True) for y in Y]
+        posterior = new._posterior
+        level = np.full(480, posterior._level)
+        smooth = [posterior._fit(y, level, posterior._smooth) for y in Y]
         assert psnr(found, X) > psnr(np.array(smooth), X) + 0.3, (gain, A)
         assert found.min() >= 0 and found.max() <= 1
         assert_allclose(new.predict(Y[1:2])[0], found[1], atol=1e-9)
