@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
@@ -134,6 +135,9 @@ class EpisodicNet(NeuralNet):
 
     def _run(self, iterator: Any, training: bool, prefix: str) -> None:
         self.module_.progress = (len(self.history) - 1) / (self.horizon or self.max_epochs)
+        # Looked up once: walking through a module takes as long as a small step of it.
+        self._trained = list(self.module_.parameters())
+        self._max_tasks = getattr(self.module_, "max_tasks", 0)  # a game has none
         step = self._update if training else self._evaluate
         losses, weights = [], []
         for episodes in iterator:
@@ -160,29 +164,37 @@ class EpisodicNet(NeuralNet):
         self.history.record(f"{prefix}_batch_count", len(losses))
 
     def _update(self, episodes: Episodes) -> Tensor:
-        """One step of the outer optimiser; tasks are taken in pieces that fit in memory."""
+        """One step of the outer optimiser."""
 
         def closure() -> Tensor:
             self.optimizer_.zero_grad(set_to_none=True)
-            total: Tensor | float = 0.0
-            for part in episodes.split(self.module_.max_tasks):
-                loss = self.module_.episode_loss(part, self.generator)
-                loss = loss * (part.n_tasks / episodes.n_tasks)
-                loss.backward()
-                total = total + loss.detach()
+            loss = self._slope(episodes)
             self._tame_gradients()
             if "on_grad_computed" in self._hooks:
                 named = list(self.get_all_learnable_params())
                 self.notify(
                     "on_grad_computed", named_parameters=named, batch=episodes, training=True
                 )
-            assert isinstance(total, Tensor)
-            return total
+            return loss
 
-        loss = self.optimizer_.step(closure).detach()
+        loss = self.optimizer_.step(closure)
         if self.average is not None:
             self.average.step()
         return loss
+
+    def _slope(self, episodes: Episodes) -> Tensor:
+        """Leave the gradient of the mean loss; tasks are taken in pieces that fit in memory."""
+        if episodes.n_tasks <= self._max_tasks:
+            loss = self.module_.episode_loss(episodes, self.generator)
+            loss.backward()
+            return loss.detach()
+        losses = []
+        for part in episodes.split(self._max_tasks):
+            loss = self.module_.episode_loss(part, self.generator)
+            loss = loss * (part.n_tasks / episodes.n_tasks)
+            loss.backward()
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
 
     def _tame_gradients(self) -> None:
         """Clip the gradient, and take one that is not finite as zero.
@@ -190,16 +202,16 @@ class EpisodicNet(NeuralNet):
         Now and then a meta-batch sends an inner loop flying: without this, one such step in a
         thousand decides the fate of a run.
         """
-        parameters = [p for p in self.module_.parameters() if p.grad is not None]
+        parameters = [p for p in self._trained if p.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM, foreach=True)
-        if not bool(torch.isfinite(norm)):
+        if not math.isfinite(float(norm)):
             for parameter in parameters:
                 assert parameter.grad is not None
                 parameter.grad.zero_()
 
     def _evaluate(self, episodes: Episodes) -> Tensor:
         with torch.no_grad():
-            parts = episodes.split(self.module_.max_tasks)
+            parts = episodes.split(self._max_tasks)
             losses = [
                 self.module_.episode_loss(part, self.generator) * part.n_tasks for part in parts
             ]
