@@ -50,6 +50,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/heart.py --parts build/classes
 	$(BIN)/python benchmarks/metasvc.py
 	$(BIN)/python benchmarks/svm_head.py
+	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/omniglot.py
 	$(BIN)/python benchmarks/reconstruction.py
 
