@@ -173,4 +173,8 @@ def _finished(
     new = copy.copy(estimator)
     finish(new, game, seed)
     new._derive()
-    return {name: value for name, value in vars(new).items() if value is not before.get(name)}
+    return {
+        name: value
+        for name, value in vars(new).items()
+        if name not in before or value is not before[name]
+    }
