@@ -1,9 +1,12 @@
 """Small images and naive answers for the tests of reconstruction."""
 
+from functools import cache
+
 import numpy as np
 from sklearn.datasets import load_digits
 
 from skmeta.generative._prior import Prior
+from tests.instances import small
 
 
 def digits():
@@ -16,6 +19,12 @@ def secret_images(n_images=60, n_pixels=12, seed=0):
     rng = np.random.default_rng(seed)
     steps = rng.normal(size=(n_images, n_pixels)).cumsum(axis=1)
     return steps + 3 * (np.arange(n_images) % 3)[:, None]
+
+
+@cache
+def fitted_small(name):
+    """A small reconstructor that knows the secret images; tests share it."""
+    return small(name).fit(secret_images())
 
 
 def random_prior(K=3, n=7, r=2, seed=0):

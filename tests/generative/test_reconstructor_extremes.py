@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import skmeta
 from skmeta import operators as ops
-from tests.generative.cases import secret_images
+from tests.generative.cases import fitted_small, secret_images
 from tests.instances import reconstructor_names, small
 
 NAMES = reconstructor_names()
@@ -17,16 +17,9 @@ Y = OTHERS @ A.matrix.T
 OUTLIER = np.where(np.arange(X.size).reshape(X.shape) == 40, 1e20, X)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def fitted():
-    cache = {}
-
-    def get(name):
-        if name not in cache:
-            cache[name] = small(name).fit(X)
-        return cache[name]
-
-    return get
+    return fitted_small
 
 
 # ---------------------------------------------------------------- too large

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import skmeta
 from skmeta import GaussianPriorReconstructor
 from skmeta import operators as ops
-from tests.generative.cases import secret_images
+from tests.generative.cases import fitted_small, secret_images
 from tests.instances import reconstructor_names, small
 
 NAMES = reconstructor_names()
@@ -19,16 +19,9 @@ X, OTHERS = secret_images(), secret_images(seed=1)
 Y = OTHERS @ A.matrix.T
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def fitted():
-    cache = {}
-
-    def get(name):
-        if name not in cache:
-            cache[name] = small(name).fit(X)
-        return cache[name]
-
-    return get
+    return fitted_small
 
 
 @pytest.mark.parametrize("noise_std", [0.05, np.linspace(0.05, 0.1, 5)], ids=["one", "each"])
