@@ -174,9 +174,14 @@ def _weights(answers: list[tuple[np.ndarray, Blend]], places: np.ndarray) -> np.
         for rows in _groups(blend):
             tops.append(((truth - blend.other) * step)[rows].sum())
             bottoms.append(np.square(step[rows]).sum())
-    # Neighbours are asked as well: one group alone says little.
-    shares = near(places, places)
-    return (shares @ tops / np.maximum(shares @ bottoms, 1e-300)).clip(0, 1)
+    # Neighbours are asked as well, for one group alone says little; by a line through them, for a
+    # place at the end has neighbours on one side alone, where the generator may be worth more.
+    shares, top, bottom = near(places, places), np.array(tops), np.array(bottoms)
+    off = places[None, :, 0] - places[:, None, 0]
+    flat, tilt = shares @ bottom, (shares * off) @ bottom
+    bend = (shares * off**2) @ bottom + NEAR**2 * flat
+    level, slope = shares @ top, (shares * off) @ top
+    return ((level * bend - slope * tilt) / np.maximum(flat * bend - tilt**2, 1e-300)).clip(0, 1)
 
 
 def _widths(

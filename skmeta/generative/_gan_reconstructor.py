@@ -14,34 +14,40 @@ from torch import nn
 
 from skmeta.base._constraints import LARGEST, POSITIVE_INT, check_layer_sizes
 from skmeta.generative._aside import measured, set_aside
-from skmeta.generative._beyond import beyond_range
+from skmeta.generative._beyond import FLOOR, MOST_START_FACTORS, beyond_range, spread_of
 from skmeta.generative._blend import Blend, check_learned, fit_blend, varying
 from skmeta.generative._gaussian import MOST_PIXELS
-from skmeta.generative._generator_answer import by_generator, imagined, make_latent_learner
+from skmeta.generative._generator_answer import (
+    Views,
+    by_generator,
+    imagined,
+    make_latent_learner,
+)
 from skmeta.generative._latent_learner import CodeInference, LatentLearner
 from skmeta.generative._mixture import MixturePriorReconstructor
 from skmeta.generative._modules import check_net, restore, to_arrays, train_both, usable_device
 from skmeta.generative._posterior import Posterior
 from skmeta.generative._prior import Prior
 from skmeta.generative._reconstructor import RECONSTRUCTOR, ImageReconstructor
-from skmeta.generative._residuals import Residuals, Spread
 
 # Steps that push the mixture's answer into the range of the images.
 PROJECTION_STEPS = 20
 # Numbers in a batch of derivatives.
 BATCH_NUMBERS = 2**24
 # What learns how to find codes, and its rate relative to the nets'.
-META_PARAMETERS, META_RATE = ("start", "step_sizes", "momenta", "log_beyond"), 10.0
+META_PARAMETERS = ("start", "step_sizes", "momenta", "log_beyond", "log_widths")
+META_RATE = 10.0
 
 
 class GANReconstructor(ImageReconstructor):
     """Reconstruct images from measurements, linear or not, with a generator as their prior.
 
-    ``fit`` trains a generator on clean images against a discriminator, together with the way its
-    code is found: a start and the lengths of a few steps, learned over draws of operators, so that
-    an operator never met needs these few steps only (deep compressed sensing [1]_, with steps
-    measured by the Gauss-Newton model along them). What images have beyond the generator's range
-    is reconstructed by a second, Gaussian prior, so that errors keep falling as measurements grow.
+    ``fit`` trains a generator on clean images against a discriminator: first as the decoder of a
+    variational autoencoder [5]_, then together with the way its code is found, a start and the
+    lengths of a few steps, learned over draws of operators, so that an operator never met needs
+    these few steps only (deep compressed sensing [1]_, with steps measured by the Gauss-Newton
+    model along them). What images have beyond the generator's range is reconstructed by a second,
+    Gaussian prior, so that errors keep falling as measurements grow.
 
     Parameters
     ----------
@@ -88,8 +94,9 @@ default=None
         Whether reconstructions are cut off at the smallest and the largest value in ``fit``.
     batch_size : int, default=64
         Images in a batch.
-    max_epochs : int, default=30
-        Epochs: times that every image comes up.
+    max_epochs : int, default=90
+        Epochs: times that every image comes up. In the first two thirds, which are fast, the
+        generator learns to decode images that are known; steps and operators come in the last.
     lr : float, default=0.001
         Rate of Adam for both nets, falling along a cosine. The start and the step lengths learn at
         ten times this rate.
@@ -110,9 +117,11 @@ default=None
     Attributes
     ----------
     meta_params_ : dict of str to ndarray
-        Generator, discriminator, start and step lengths.
+        Generator, discriminator, encoder, start and step lengths.
     centre_, scale_ : ndarray of shape (n_pixels,), float
         Mean image and standard deviation of a pixel: the generator's units.
+    spread_ : dict of str to ndarray
+        Covariance of images, as in ``beyond_``: codes start from what a Gaussian with it finds.
     prior_ : dict of str to ndarray
         The mixture, under ``residual="mixture"``.
     beyond_ : dict of str to ndarray
@@ -145,8 +154,10 @@ default=None
 
     Notes
     -----
-    Codes start at the same place for every image, and every image takes the same number of steps:
-    the answer to a measurement does not depend on the others given with it.
+    A code starts from the image that a Gaussian prior finds in the measurements, put into the range
+    by an encoder; under nonlinear operators, and for more than 1,500 measurements, at one place for
+    all. Every image takes the same number of steps, so that the answer to a measurement does not
+    depend on the others given with it.
 
     A tenth of the images, 300 at most, is set aside in ``fit`` to weigh the generator against the
     mixture, and to make intervals as wide as errors are: those of 90 % then hold nine tenths of the
@@ -159,6 +170,7 @@ default=None
     .. [2] Marquardt (1963). An algorithm for least-squares estimation of nonlinear parameters.
     .. [3] Bora, Jalal, Price and Dimakis (2017). Compressed sensing using generative models.
     .. [4] Hussein, Tirer and Giryes (2020). Image-adaptive GAN based reconstruction.
+    .. [5] Kingma and Welling (2014). Auto-encoding variational Bayes. Equation 10.
 
     Examples
     --------
@@ -197,19 +209,13 @@ default=None
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
-    _derived: ClassVar[tuple[str, ...]] = (
-        "_measurement",
-        "_inference",
-        "_residuals",
-        "_noise_only",
-        "_posterior",
-    )
+    _derived: ClassVar[tuple[str, ...]] = ("_measurement", "_inference", "_views", "_posterior")
 
     meta_params_: dict[str, np.ndarray]
+    spread_: dict[str, np.ndarray]
     beyond_: dict[str, np.ndarray]
     _inference: CodeInference
-    _residuals: Residuals
-    _noise_only: Residuals | None
+    _views: Views
     _posterior: Posterior | None
 
     def __init__(
@@ -231,7 +237,7 @@ default=None
         penalty: float = 10.0,
         clip: bool = True,
         batch_size: int = 64,
-        max_epochs: int = 30,
+        max_epochs: int = 90,
         lr: float = 0.001,
         callbacks: list | None = None,
         checkpoint: str | os.PathLike | None = None,
@@ -271,6 +277,8 @@ default=None
         check_layer_sizes(self.hidden_layer_sizes)
         aside, kept = set_aside(X)
         self.centre_, self.scale_ = kept.mean(axis=0), float(kept.std()) or 1.0
+        floor = FLOOR * self.scale_**2
+        self.spread_ = spread_of(kept - self.centre_, MOST_START_FACTORS, floor)
 
         def make() -> LatentLearner:
             learner = make_latent_learner(self)
@@ -317,7 +325,7 @@ default=None
                 frozen_params_={**self.frozen_params_, "noise_std": noise},
                 _measurement=measurement,
             )
-            for name in ("_residuals", "_posterior"):
+            for name in ("_views", "_posterior"):
                 sibling.__dict__.pop(name, None)
             sibling._derive()
             found.append((truth, sibling._both(Y, with_std=True)))
@@ -340,16 +348,9 @@ default=None
         super()._derive()
         if "_inference" not in self.__dict__:
             self._inference = self._restore()
-        noise, like = self.frozen_params_["noise_std"], self._inference.centre
-        beyond = self._inference.plain_spread()
-        if self.frozen_params_["residual"] is not None:
-            beyond = Spread(**{k: torch.tensor(v).to(like) for k, v in self.beyond_.items()})
-        self._residuals = Residuals(self._measurement, noise, beyond, like)
-        self._noise_only = None
-        if not self._measurement.linear:
-            # Once images move along the factors, these no longer disturb the measurements.
-            left = Spread(beyond.factors[:, :0], beyond.rest)
-            self._noise_only = Residuals(self._measurement, noise, left, like)
+        noise = self.frozen_params_["noise_std"]
+        beyond = None if self.frozen_params_["residual"] is None else self.beyond_
+        self._views = Views.of(self._inference, self._measurement, noise, beyond)
         self._posterior = None
         check_learned(self.blend_)
         if self.prior_ and self._measurement.linear:
@@ -361,12 +362,7 @@ default=None
         std = np.empty_like(images) if with_std else None
         for rows, y in self._batches(Y):
             found, spread = by_generator(
-                self._inference,
-                y,
-                self._residuals,
-                self._noise_only,
-                self.frozen_params_,
-                with_std=with_std,
+                self._inference, y, self._views, self.frozen_params_, with_std=with_std
             )
             images[rows] = found.cpu().numpy()
             if std is not None and spread is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from skmeta.generative._code_search import (
 )
 from skmeta.generative._draws import OperatorDraws
 from skmeta.generative._latent_learner import CodeInference, LatentLearner
-from skmeta.generative._residuals import Residuals
+from skmeta.generative._residuals import Residuals, Spread
 from skmeta.nets import mlp
+from skmeta.operators._measurement import Measurement
 
 # Gauss-Newton steps that find what lies beyond the range under a nonlinear operator.
 CORRECTION_STEPS = 3
@@ -49,6 +51,8 @@ def make_latent_learner(rec: Any) -> LatentLearner:
     return LatentLearner(
         CodeInference(
             net,
+            mlp([n_pixels, *hidden[::-1], n_codes], "silu"),
+            Spread(torch.tensor(rec.spread_["factors"]), torch.tensor(rec.spread_["rest"])),
             torch.tensor(rec.centre_),
             rec.scale_,
             n_codes,
@@ -58,17 +62,51 @@ def make_latent_learner(rec: Any) -> LatentLearner:
         draw=OperatorDraws(rec.operator, rec.noise_std, n_pixels),
         adversarial_weight=float(rec.adversarial_weight),
         penalty=float(rec.penalty),
+        max_epochs=int(rec.max_epochs),
     )
 
 
+@dataclass(frozen=True)
+class Views:
+    """Three ways in which the measurements of an operator are compared with images.
+
+    Parameters
+    ----------
+    whole : Residuals
+        With what lies beyond the generator's range as noise.
+    noise_only : Residuals or None
+        Without it, where the operator is not linear: once images move along its factors, these no
+        longer disturb the measurements.
+    gaussian : Residuals
+        Under the Gaussian prior, which codes start from.
+    """
+
+    whole: Residuals
+    noise_only: Residuals | None
+    gaussian: Residuals
+
+    @classmethod
+    def of(
+        cls,
+        inference: CodeInference,
+        measurement: Measurement,
+        noise_std: Any,
+        beyond: dict[str, np.ndarray] | None,
+    ) -> Views:
+        """Of an operator; ``beyond`` is None where nothing is added to the generator's images."""
+        like, noise_only = inference.centre, None
+        spread = inference.plain_spread()
+        if beyond is not None:
+            spread = Spread(**{k: torch.tensor(v).to(like) for k, v in beyond.items()})
+        if not measurement.linear:
+            left = Spread(spread.factors[:, :0], spread.rest)
+            noise_only = Residuals(measurement, noise_std, left, like)
+        whole = Residuals(measurement, noise_std, spread, like)
+        return cls(whole, noise_only, inference.gaussian(measurement, noise_std))
+
+
 def by_generator(
-    inference: CodeInference,
-    y: Tensor,
-    residuals: Residuals,
-    noise_only: Residuals | None,
-    options: dict[str, Any],
-    *,
-    with_std: bool,
+    inference: CodeInference, y: Tensor, views: Views, options: dict[str, Any], *, with_std: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Images of measurements and, if asked, their standard deviations.
 
@@ -78,18 +116,18 @@ def by_generator(
         The generator, and what it learned of finding codes.
     y : Tensor of shape (n, n_measurements)
         What was measured.
-    residuals : Residuals
-        Of measurements, with what lies beyond the generator's range as noise.
-    noise_only : Residuals or None
-        Without it, where the operator is not linear.
+    views : Views
+        How it is compared with images.
     options : dict
         Parameters of the estimator as they were at ``fit``.
     with_std : bool
         Whether standard deviations are asked for.
     """
+    residuals = views.whole
     codes = []
-    for start in _starts(inference, int(options["n_restarts"]) - 1, len(y)):
-        z = inference.descend(y, residuals, differentiable=False, start=start)
+    first = inference.first(y, views.gaussian)
+    for start in (first, *_random_starts(first, int(options["n_restarts"]) - 1)):
+        z = inference.descend(y, residuals, start, differentiable=False)
         n_steps = int(options["n_refine_steps"])
         codes.append(levenberg_marquardt(inference.images, z, y, residuals, n_steps))
     z = best_of(codes, inference.images, y, residuals)
@@ -107,27 +145,26 @@ def by_generator(
         )
     if options["residual"] is None:
         return x, std
-    return x + _correction(y, x, residuals, noise_only), std
+    return x + _correction(y, x, views), std
 
 
-def _starts(inference: CodeInference, others: int, n: int) -> list[Tensor | None]:
-    """The learned start, then random codes: the same for every image."""
-    like = inference.start
+def _random_starts(first: Tensor, n: int) -> Tensor:
+    """Random codes (n, n_rows, latent_size): the same for every image."""
     generator = torch.Generator().manual_seed(0)
-    drawn = torch.randn(others, len(like), generator=generator, dtype=torch.float64).to(like)
-    return [None, *(code.expand(n, -1) for code in drawn)]
+    drawn = torch.randn(n, first.shape[1], generator=generator, dtype=torch.float64).to(first)
+    return drawn[:, None].expand(-1, len(first), -1)
 
 
-def _correction(y: Tensor, x: Tensor, residuals: Residuals, noise_only: Residuals | None) -> Tensor:
+def _correction(y: Tensor, x: Tensor, views: Views) -> Tensor:
     """What lies beyond the range: in closed form, or by steps where the operator is none."""
-    if noise_only is None:
-        return residuals.correction(y, x)
-    factors = residuals.beyond.factors
+    if views.noise_only is None:
+        return views.whole.correction(y, x)
+    factors = views.whole.beyond.factors
     w = levenberg_marquardt(
         lambda w: x + w @ factors.T,
         x.new_zeros(len(x), factors.shape[1]),
         y,
-        noise_only,
+        views.noise_only,
         CORRECTION_STEPS,
     )
     return w @ factors.T

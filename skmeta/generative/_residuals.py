@@ -88,6 +88,11 @@ class Residuals:
             self._factor = factorised(covariance + ridge * eye)
             self.matrix = matrix
 
+    @property
+    def closed(self) -> bool:
+        """Whether the measurements' covariance is known, and :meth:`correction` with it."""
+        return self._factor is not None
+
     def misfit(self, y: Tensor, x: Tensor) -> Tensor:
         """Whitened residuals (n, n_measurements) of images; differentiable."""
         return self.whiten(y - self.measurement.apply(x))

@@ -58,14 +58,17 @@ class AdversarialNet(EpisodicNet):
                 continue  # the game has made this step itself
             own = [p for p in getattr(self.module_, player).parameters() if p.requires_grad]
             self.optimizer_.zero_grad(set_to_none=True)
-            for parameter, gradient in zip(own, torch.autograd.grad(loss, own), strict=True):
-                parameter.grad = gradient
+            # A part of training may leave a part of the player as it is.
+            slopes = torch.autograd.grad(loss, own, allow_unused=True)
+            for parameter, slope in zip(own, slopes, strict=True):
+                parameter.grad = slope
             self._tame_gradients()
             if "on_grad_computed" in self._hooks:
                 named = list(self.get_all_learnable_params())
                 self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
             self.optimizer_.step()
-        self._of_discriminator.append(losses["discriminator"])
+        if "discriminator" in losses:
+            self._of_discriminator.append(losses["discriminator"])
         return losses["generator"]
 
 

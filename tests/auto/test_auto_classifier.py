@@ -65,6 +65,7 @@ def test_tasks_that_shift_get_members_that_adapt(shifts):
     assert adapted < 0.8 * population
 
 
+@pytest.mark.slow
 def test_identical_tasks_lose_nothing_and_curves_are_seen():
     X, y, groups = tasks("same", n_tasks=40)
     train, support, query = split(groups, 28, 5)
@@ -126,6 +127,7 @@ def test_the_scores_are_the_weighted_mean_of_log_probabilities(shifts):
     assert_allclose(expit(model.decision_function(X[:9])), model.predict_proba(X[:9])[:, 1])
 
 
+@pytest.mark.slow
 def test_three_classes_one_of_which_only_few_tasks_know():
     X, y, groups = tasks("shifts", n_tasks=12, n_classes=3)
     y = np.where((y == 2) & (groups > 1), 1, y)  # two tasks only: a fold may be without it

@@ -41,6 +41,7 @@ def small_net(monkeypatch):
     monkeypatch.setattr(_regressor, "ALPaCARegressor", partial(ALPaCARegressor, **options))
 
 
+@pytest.mark.slow
 def test_lines_get_a_linear_member_and_curves_do_not(lines, small_net):
     model = lines[0]
     by_loss = model.scores_.drop(index="blend")[5].sort_values()
@@ -54,6 +55,7 @@ def test_lines_get_a_linear_member_and_curves_do_not(lines, small_net):
     assert "net" not in model.scores_.index
 
 
+@pytest.mark.slow
 def test_identical_tasks_are_no_worse_than_the_pooled_models(small_net):
     X, y, groups = tasks("same", n_tasks=40)
     train = groups < 30
