@@ -110,7 +110,7 @@ def main():
     train, test = X[order[:1500]], X[order[1500:]][: 10 if args.quick else 100]
     model = GANReconstructor(
         noise_std=NOISE,
-        max_epochs=5 if args.quick else 40,
+        max_epochs=15 if args.quick else 120,
         hidden_layer_sizes=(128, 128),
         latent_size=32,
         random_state=0,

@@ -12,7 +12,7 @@ from skmeta.generative._prior import softmax_rows
 # Groups by sureness that the images measured by one operator make, and the fewest in one.
 N_GROUPS, FEWEST_IMAGES = 3, 25
 # How near, in logarithms, situations are that weights and widths are learned from together.
-NEAR = 0.3
+NEAR = 0.15
 # Share of errors that intervals are made to hold.
 COVERAGE, NORMAL_90 = 0.9, 1.645
 # Standard deviation of rounding, relative to that of a pixel.
@@ -21,6 +21,8 @@ TINY = 1e-6
 LEARNED = ("place", "width", "weight")
 # Least number that a logarithm is taken of.
 LEAST = 1e-12
+# How many standard deviations from a model's mean an answer is far.
+FAR = 10.0
 # A pixel with less spread over images, relative to that of all, does not vary.
 LEAST_SPREAD = 0.03
 
@@ -75,21 +77,35 @@ class Blend:
         if self.other is None:
             if not return_std:
                 return self.images, None
-            return self.images, self._spread(0.0) * self._learned("width", learned)
+            return self.images, self._spread(self._learned("width", learned), 0.0)
         if "mixture_place" not in learned:  # nobody knows what the mixture is worth
             return self.alone.result(learned, return_std=return_std)
         gap = self._learned("mixture_weight", learned) * (self.images - self.other)
         if not return_std:
             return self.other + gap, None
-        # As the mixture has it: the variance about its mean, and how far from that the answer is.
-        return self.other + gap, self._spread(gap) * self._learned("mixture_width", learned)
+        return self.other + gap, self._spread(self._learned("mixture_width", learned), gap)
 
-    def _spread(self, gap: np.ndarray | float) -> np.ndarray:
-        """Standard deviations about an image that is so far from the model's mean.
+    def _spread(self, width: np.ndarray, gap: np.ndarray | float) -> np.ndarray:
+        """Standard deviations about an image that is so far from the model's mean."""
+        scaled, always = self.variances(gap)
+        return np.sqrt(np.square(width) * scaled + always)
+
+    def variances(self, gap: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+        """Squared errors to expect at such a gap: those that a width scales, and those it does not.
+
+        Where the model is sure of a pixel, as of one that never changes, and the answer is far from
+        it, the interval always reaches there.
+        """
+        own, off = np.square(self.sure), np.square(gap)
+        return own + off, off * off / (off + FAR**2 * own)
+
+    @property
+    def sure(self) -> np.ndarray:
+        """Standard deviations as the model itself has them.
 
         Rounding counts: without it, an interval around a pixel that never changes is a point.
         """
-        return np.sqrt(np.square(self._base()) + np.square(gap) + (TINY * self.scale) ** 2)
+        return np.sqrt(np.square(self._base()) + (TINY * self.scale) ** 2)
 
     def _learned(self, name: str, learned: dict[str, np.ndarray]) -> np.ndarray:
         """What was learned in situations like those of the rows: (n, 1)."""
@@ -99,7 +115,6 @@ class Blend:
         return near(self.situation, places) @ learned[name][:, None]
 
     def _base(self) -> np.ndarray:
-        """Standard deviations as the model itself has them."""
         std = self.std if self.other_std is None else self.other_std
         assert std is not None
         return std
@@ -192,8 +207,11 @@ def _widths(
     kept = varies if varies.any() else slice(None)
     widths = []
     for truth, blend in answers:
-        images, std = blend.result(learned, return_std=True)
-        assert std is not None
-        ratio = (np.abs(truth - images) / std)[:, kept]
-        widths += [np.quantile(ratio[rows], COVERAGE) / NORMAL_90 for rows in _groups(blend)]
+        images, _ = blend.result(learned, return_std=False)
+        gap = 0.0 if blend.other is None else images - blend.other
+        # How wide it must be for the error of a pixel to be in its interval.
+        scaled, always = blend.variances(gap)
+        beyond = np.square((truth - images) / NORMAL_90) - always
+        ratio = np.sqrt(beyond.clip(min=0.0) / scaled)[:, kept]
+        widths += [np.quantile(ratio[rows], COVERAGE) for rows in _groups(blend)]
     return np.array(widths)

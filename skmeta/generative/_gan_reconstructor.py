@@ -97,7 +97,7 @@ default=None
     max_epochs : int, default=90
         Epochs: times that every image comes up. In the first two thirds, which are fast, the
         generator learns to decode images that are known; steps and operators come in the last.
-    lr : float, default=0.001
+    lr : float, default=0.002
         Rate of Adam for both nets, falling along a cosine. The start and the step lengths learn at
         ten times this rate.
     callbacks : list of skorch callbacks, default=None
@@ -238,7 +238,7 @@ default=None
         clip: bool = True,
         batch_size: int = 64,
         max_epochs: int = 90,
-        lr: float = 0.001,
+        lr: float = 0.002,
         callbacks: list | None = None,
         checkpoint: str | os.PathLike | None = None,
         device: str = "auto",
