@@ -41,6 +41,39 @@ def test_weights_follow_who_is_right():
     assert fit_blend([], ALL) == {}
 
 
+def test_an_answer_far_from_what_the_mixture_is_sure_of_reaches_there():
+    """Nine pixels are the mixture's to know; of the tenth, which it does not, the generator is."""
+    rng = np.random.default_rng(0)
+    truth = np.zeros((900, 10))
+    truth[:, 9] = rng.normal(size=900)
+    mixture, generator = np.zeros_like(truth), truth + 0.01 * rng.normal(size=truth.shape)
+    std = np.full(truth.shape, 1e-4)
+    std[:, 9] = 1.0
+    blend, varies = Blend(generator, None, mixture, std, 1.0), np.arange(10) == 9
+    learned = fit_blend([(truth, blend)], varies)
+    assert (learned["mixture_weight"] > 0.95).all()
+    images, found = blend.result(learned, return_std=True)
+    assert 0.88 < covered(truth[:, 9], images[:, 9], found[:, 9]) < 0.93
+    assert found[:, 9].mean() < 0.1  # not as wide as the mixture is wrong
+    far = np.abs(images[:, :9]) > 1e-3
+    assert (np.abs(images[:, :9]) <= NORMAL_90 * found[:, :9])[far].all() and far.mean() > 0.9
+
+
+def test_the_end_of_the_measured_is_not_judged_by_its_middle():
+    """The generator is worth more the surer the mixture is; a line, not a mean, sees the end."""
+    rng, answers = np.random.default_rng(0), []
+    for level in np.geomspace(0.2, 0.5, 24):
+        truth = rng.normal(size=(200, 10))
+        mixture = truth + level * rng.normal(size=truth.shape)
+        generator = truth + level * (level / 0.25) ** 2 * rng.normal(size=truth.shape)
+        std = np.full(truth.shape, level)
+        answers.append((truth, Blend(generator, None, mixture, std, 1.0)))
+    learned = fit_blend(answers, ALL)
+    last = learned["mixture_place"][:, 0].argmax()
+    right = 1 / (1 + (0.5 / 0.25) ** 4)
+    assert_allclose(learned["mixture_weight"][last], right, atol=0.03)
+
+
 def test_pixels_that_never_change_are_held_and_make_no_other_wider():
     """The mixture knows the margin; the generator draws it nearly, but not quite."""
     rng = np.random.default_rng(0)
