@@ -21,9 +21,9 @@ takes 1,000 steps of Adam from each of ten starts, at the paper's rate and weigh
 VAE, trained on the same images to the best bound on a tenth of them, or in the generator of
 GANReconstructor; it is asked for fewer images, because of its time.
 
-Settings of the mixture (components, factors, projection) and of GANReconstructor (how it is blended
-with the mixture) were settled with figures of this split in sight, so small differences between
-these two say little.
+Settings of the mixture (components, factors, projection) were settled with figures of this split in
+sight, those of GANReconstructor at first, too; its training and its blend with the mixture as they
+are now were settled on images of the 9,000 alone.
 
 "Calibrated": the same images, with standard deviations that are calibrated on images set aside
 (`std="calibrated"`) and measured by draws of operators and noise as GANReconstructor trains with.
