@@ -11,7 +11,7 @@ net trained on all tasks at once and fine-tuned on the K rows (best of five rate
 training tasks), a Gaussian process fitted to each task, and, as the floor, least squares
 on the true basis sin(x), cos(x), which no one has in practice.
 
-    python benchmarks/sinusoid.py               # two hours of one core, writes results/
+    python benchmarks/sinusoid.py               # three hours of one core, writes results/
     python benchmarks/sinusoid.py --quick       # one seed, short training, prints only
 """
 
