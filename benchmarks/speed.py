@@ -255,7 +255,9 @@ def adaptation(n_tasks):
             return list(fast.parameters())
 
     how = {"n_support": N_ROWS, "max_epochs": 1, "early_stopping": False, "random_state": 0}
-    model = MAMLRegressor(**how, **FIXED_RATE).fit(*make_sinusoids(100, 20, random_state=1))
+    model = MAMLRegressor(activation="relu", **how, **FIXED_RATE).fit(
+        *make_sinusoids(100, 20, random_state=1)
+    )
     arrays = rows.x.numpy(), rows.y.numpy()[:, 0], rows.task_of_row.numpy()
     queries = tasks.query[0][:, 0].numpy(), np.arange(n_tasks)
     one, many = lambda: model.adapt(*arrays[:2]), lambda: predict_tasks(model, *arrays, *queries)

@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
+from skmeta.nets._mlp import ACTIVATIONS
+
 # Training is in single precision, which holds no larger rate.
 LARGEST = float(np.finfo(np.float32).max)
 
 POSITIVE_INT = [Interval(Integral, 1, None, closed="left")]
+ACTIVATION = [StrOptions(set(ACTIVATIONS))]
 
 EPISODIC: dict[str, list] = {
     "module": [None, HasMethods("forward"), callable],

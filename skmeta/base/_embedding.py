@@ -13,13 +13,14 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from skmeta.base._constraints import EPISODIC
+from skmeta.base._constraints import ACTIVATION, EPISODIC
 from skmeta.base._module import build_module
 from skmeta.base._rows import AS_NUMBERS, TOO_FAR, as_tensor, validate_rows
 from skmeta.nets import Conv4, mlp
 
 EMBEDDING: dict[str, list] = {
     **EPISODIC,
+    "activation": ACTIVATION,
     "module": [*EPISODIC["module"], StrOptions({"conv4"})],
     "image_shape": [None, tuple, list],
 }
@@ -30,7 +31,7 @@ class EmbeddingModule:
 
     def _make_module(self: Any) -> nn.Module:
         if self.module is None:
-            return mlp([self.n_features_in_, *self.hidden_layer_sizes])
+            return mlp([self.n_features_in_, *self.hidden_layer_sizes], self.activation)
         if isinstance(self.module, str):
             if self.image_shape is None or len(self.image_shape) not in (2, 3):
                 raise ValueError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from skmeta.base._embedding import embedding_width
 from skmeta.base._spread import SpreadMixin, Updatable
 from skmeta.closed_form._alpaca_learner import ALPaCALearner
@@ -19,11 +21,13 @@ class ALPaCARegressor(Updatable, SpreadMixin, HeadRegressor):
     ----------
     hidden_layer_sizes : sequence of int, default=(64, 64)
         Units of the layers of the default net; the last is the dimension of the embedding.
+    activation : {"relu", "leaky_relu", "tanh", "silu", "gelu"}, default="tanh"
+        Activation of the default net: a smooth one suits targets that vary smoothly.
     module : torch.nn.Module, callable, "conv4" or None, default=None
-        The embedding. None is a multi-layer perceptron with ReLU; its columns are standardised by
-        the training rows. "conv4" is the four-block convolutional net of the literature, for
-        images of ``image_shape``. An instance is copied with its weights; a callable (a class,
-        say) is called as ``module(n_inputs)``, or without arguments.
+        The embedding. None is a multi-layer perceptron; its columns are standardised by the
+        training rows. "conv4" is the four-block convolutional net of the literature, for images of
+        ``image_shape``. An instance is copied with its weights; a callable (a class, say) is
+        called as ``module(n_inputs)``, or without arguments.
     image_shape : tuple of int or None, default=None
         (height, width) or (channels, height, width) of the image in a row, for "conv4".
     augmentation : "auto" or float, default="auto"
@@ -39,7 +43,7 @@ class ALPaCARegressor(Updatable, SpreadMixin, HeadRegressor):
         Episodes in a meta-batch.
     max_epochs : int, default=100
         Passes over the training tasks; an epoch has 50 meta-batches at least.
-    lr : float, default=0.003
+    lr : float, default=0.005
         Rate of the optimiser.
     optimizer : {"adam", "adamw", "sgd"} or callable, default="adam"
         The optimiser; a callable is called as ``optimizer(parameters, lr=lr)``.
@@ -121,6 +125,51 @@ class ALPaCARegressor(Updatable, SpreadMixin, HeadRegressor):
     >>> mean.shape, std.shape
     ((15,), (15,))
     """
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (64, 64),
+        *,
+        activation: str = "tanh",
+        module: Any = None,
+        image_shape: tuple[int, ...] | None = None,
+        augmentation: Any = "auto",
+        n_support: int = 10,
+        n_query: int = 30,
+        tasks_per_batch: int = 25,
+        max_epochs: int = 100,
+        lr: float = 0.005,
+        optimizer: Any = "adam",
+        early_stopping: Any = "auto",
+        validation_fraction: float = 0.1,
+        callbacks: list | None = None,
+        checkpoint: Any = None,
+        device: str = "auto",
+        warm_start: bool = False,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes,
+            activation=activation,
+            module=module,
+            image_shape=image_shape,
+            augmentation=augmentation,
+            n_support=n_support,
+            n_query=n_query,
+            tasks_per_batch=tasks_per_batch,
+            max_epochs=max_epochs,
+            lr=lr,
+            optimizer=optimizer,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            callbacks=callbacks,
+            checkpoint=checkpoint,
+            device=device,
+            warm_start=warm_start,
+            random_state=random_state,
+            verbose=verbose,
+        )
 
     def _make_learner(self) -> ALPaCALearner:
         module = self._make_module()

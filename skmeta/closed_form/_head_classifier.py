@@ -38,6 +38,7 @@ class HeadClassifier(EmbeddingMixin, MetaClassifier):
         self,
         hidden_layer_sizes: Any = (64, 64),
         *,
+        activation: str = "relu",
         module: Any = None,
         image_shape: tuple[int, ...] | None = None,
         rotate_classes: bool = False,
@@ -59,6 +60,7 @@ class HeadClassifier(EmbeddingMixin, MetaClassifier):
         verbose: int = 0,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
         self.module = module
         self.image_shape = image_shape
         self.rotate_classes = rotate_classes

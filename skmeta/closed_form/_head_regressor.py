@@ -25,6 +25,7 @@ class HeadRegressor(LevelAugmentation, EmbeddingMixin, MetaRegressor):
         self,
         hidden_layer_sizes: Any = (64, 64),
         *,
+        activation: str = "relu",
         module: Any = None,
         image_shape: tuple[int, ...] | None = None,
         augmentation: Any = "auto",
@@ -44,6 +45,7 @@ class HeadRegressor(LevelAugmentation, EmbeddingMixin, MetaRegressor):
         verbose: int = 0,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
         self.module = module
         self.image_shape = image_shape
         self.augmentation = augmentation

@@ -30,11 +30,13 @@ class MetaSVC(HeadClassifier):
     ----------
     hidden_layer_sizes : sequence of int, default=(64, 64)
         Units of the layers of the default net; the last is the dimension of the embedding.
+    activation : {"relu", "leaky_relu", "tanh", "silu", "gelu"}, default="relu"
+        Activation of the default net.
     module : torch.nn.Module, callable, "conv4" or None, default=None
-        The embedding. None is a multi-layer perceptron with ReLU; its columns are standardised by
-        the training rows. "conv4" is the four-block convolutional net of the literature, for
-        images of ``image_shape``. An instance is copied with its weights; a callable (a class,
-        say) is called as ``module(n_inputs)``, or without arguments.
+        The embedding. None is a multi-layer perceptron; its columns are standardised by the
+        training rows. "conv4" is the four-block convolutional net of the literature, for images of
+        ``image_shape``. An instance is copied with its weights; a callable (a class, say) is
+        called as ``module(n_inputs)``, or without arguments.
     image_shape : tuple of int or None, default=None
         (height, width) or (channels, height, width) of the image in a row, for "conv4".
     rotate_classes : bool, default=False
@@ -181,6 +183,7 @@ class MetaSVC(HeadClassifier):
         self,
         hidden_layer_sizes: Any = (64, 64),
         *,
+        activation: str = "relu",
         module: Any = None,
         image_shape: tuple[int, ...] | None = None,
         rotate_classes: bool = False,
@@ -205,6 +208,7 @@ class MetaSVC(HeadClassifier):
     ) -> None:
         super().__init__(
             hidden_layer_sizes,
+            activation=activation,
             module=module,
             image_shape=image_shape,
             rotate_classes=rotate_classes,

@@ -132,11 +132,13 @@ class ProtoNetClassifier(ClassLoss, EmbeddingMixin, MetaClassifier):
     ----------
     hidden_layer_sizes : sequence of int, default=(64, 64)
         Units of the layers of the default net; the last is the dimension of the embedding.
+    activation : {"relu", "leaky_relu", "tanh", "silu", "gelu"}, default="relu"
+        Activation of the default net.
     module : torch.nn.Module, callable, "conv4" or None, default=None
-        The embedding. None is a multi-layer perceptron with ReLU; its columns are standardised by
-        the training rows. "conv4" is the four-block convolutional net of the literature, for
-        images of ``image_shape``. An instance is copied with its weights; a callable (a class,
-        say) is called as ``module(n_inputs)``, or without arguments.
+        The embedding. None is a multi-layer perceptron; its columns are standardised by the
+        training rows. "conv4" is the four-block convolutional net of the literature, for images of
+        ``image_shape``. An instance is copied with its weights; a callable (a class, say) is
+        called as ``module(n_inputs)``, or without arguments.
     image_shape : tuple of int or None, default=None
         (height, width) or (channels, height, width) of the image in a row, for "conv4".
     rotate_classes : bool, default=False
@@ -275,6 +277,7 @@ class ProtoNetClassifier(ClassLoss, EmbeddingMixin, MetaClassifier):
         self,
         hidden_layer_sizes: Any = (64, 64),
         *,
+        activation: str = "relu",
         module: Any = None,
         image_shape: tuple[int, ...] | None = None,
         rotate_classes: bool = False,
@@ -300,6 +303,7 @@ class ProtoNetClassifier(ClassLoss, EmbeddingMixin, MetaClassifier):
         verbose: int = 0,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
         self.module = module
         self.image_shape = image_shape
         self.rotate_classes = rotate_classes

@@ -7,11 +7,12 @@ from typing import Any
 
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
-from skmeta.base._constraints import EPISODIC, LARGEST, POSITIVE_INT
+from skmeta.base._constraints import ACTIVATION, EPISODIC, LARGEST, POSITIVE_INT
 
 AUTO_OR_BOOL = [StrOptions({"auto"}), "boolean"]
 FAMILY: dict[str, list] = {
     **EPISODIC,
+    "activation": ACTIVATION,
     "algorithm": [StrOptions({"maml", "fomaml", "anil", "reptile", "maml++"})],
     "inner_lr": [Interval(Real, 0, LARGEST, closed="right")],
     "learn_inner_lr": [

@@ -26,10 +26,12 @@ class MAMLRegressor(MAMLFamily, NumberLoss, LevelAugmentation, MetaRegressor):
     ----------
     hidden_layer_sizes : sequence of int, default=(40, 40)
         Units of the hidden layers of the default net.
+    activation : {"relu", "leaky_relu", "tanh", "silu", "gelu"}, default="tanh"
+        Activation of the default net: a smooth one suits targets that vary smoothly.
     module : torch.nn.Module, callable or None, default=None
-        The net. None is a multi-layer perceptron with ReLU; its columns are standardised by the
-        training rows, and beyond three standard deviations grow like a logarithm. An instance is
-        copied with its weights; a callable (a class, say) is called as
+        The net. None is a multi-layer perceptron; its columns are standardised by the training
+        rows, and beyond three standard deviations grow like a logarithm. An instance is copied
+        with its weights; a callable (a class, say) is called as
         ``module(n_inputs, n_outputs)``, or without arguments. Batch norms use the statistics of the
         support rows, at prediction too.
     algorithm : {"maml", "fomaml", "anil", "reptile", "maml++"}, default="maml"
@@ -197,6 +199,7 @@ class MAMLRegressor(MAMLFamily, NumberLoss, LevelAugmentation, MetaRegressor):
         self,
         hidden_layer_sizes: Any = (40, 40),
         *,
+        activation: str = "tanh",
         module: Any = None,
         algorithm: str = "maml",
         loss: Any = "squared_error",
@@ -227,6 +230,7 @@ class MAMLRegressor(MAMLFamily, NumberLoss, LevelAugmentation, MetaRegressor):
         verbose: int = 0,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
         self.module = module
         self.algorithm = algorithm
         self.loss = loss
@@ -259,7 +263,8 @@ class MAMLRegressor(MAMLFamily, NumberLoss, LevelAugmentation, MetaRegressor):
     def _make_learner(self) -> MAMLLearner:
         module: nn.Module
         if self.module is None:
-            module = mlp([self.n_features_in_, *self.hidden_layer_sizes, self.n_outputs_])
+            sizes = [self.n_features_in_, *self.hidden_layer_sizes, self.n_outputs_]
+            module = mlp(sizes, self.activation)
         else:
             module = build_module(self.module, self.n_features_in_, self.n_outputs_)
         return MAMLLearner(

@@ -13,6 +13,7 @@ from skmeta.base._constraints import POSITIVE_INT
 from skmeta.base._embedding import EMBEDDING, EmbeddingModule, embedding_width
 from skmeta.base._loss import CLASS_LOSS, CLASS_WEIGHT, WeightedClassLoss
 from skmeta.core.forward import with_head
+from skmeta.nets._mlp import ACTIVATIONS
 from skmeta.optimization._class_learner import OwnClassesLearner
 from skmeta.optimization._family import FAMILY, MAMLFamily
 from skmeta.optimization._learner import MAMLLearner
@@ -32,11 +33,13 @@ class MAMLClassifier(MAMLFamily, WeightedClassLoss, EmbeddingModule, MetaClassif
     ----------
     hidden_layer_sizes : sequence of int, default=(40, 40)
         Units of the hidden layers of the default net; () is a linear model.
+    activation : {"relu", "leaky_relu", "tanh", "silu", "gelu"}, default="relu"
+        Activation of the default net.
     module : torch.nn.Module, callable, "conv4" or None, default=None
-        The net below the linear layer of scores. None is a multi-layer perceptron with ReLU; its
-        columns are standardised by the training rows, and beyond three standard deviations grow
-        like a logarithm. "conv4" is the four-block convolutional net of the literature, for images
-        of ``image_shape``. An instance is copied with its weights; a callable (a class, say) is
+        The net below the linear layer of scores. None is a multi-layer perceptron; its columns are
+        standardised by the training rows, and beyond three standard deviations grow like a
+        logarithm. "conv4" is the four-block convolutional net of the literature, for images of
+        ``image_shape``. An instance is copied with its weights; a callable (a class, say) is
         called as ``module(n_inputs)``, or without arguments. Batch norms use the statistics of the
         support rows, at prediction too.
     image_shape : tuple of int or None, default=None
@@ -228,6 +231,7 @@ class MAMLClassifier(MAMLFamily, WeightedClassLoss, EmbeddingModule, MetaClassif
         self,
         hidden_layer_sizes: Any = (40, 40),
         *,
+        activation: str = "relu",
         module: Any = None,
         image_shape: tuple[int, ...] | None = None,
         rotate_classes: bool = False,
@@ -261,6 +265,7 @@ class MAMLClassifier(MAMLFamily, WeightedClassLoss, EmbeddingModule, MetaClassif
         verbose: int = 0,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
         self.module = module
         self.image_shape = image_shape
         self.rotate_classes = rotate_classes
@@ -296,7 +301,8 @@ class MAMLClassifier(MAMLFamily, WeightedClassLoss, EmbeddingModule, MetaClassif
     def _make_learner(self) -> MAMLLearner:
         body: Any = self._make_module()
         if self.module is None and len(body):
-            body.append(nn.ReLU())  # scores are linear in hidden units, or in columns
+            # Scores are linear in hidden units, or in columns.
+            body.append(ACTIVATIONS[self.activation]())
         if self.algorithm == "reptile" and not (self.shared_classes_ or list(body.parameters())):
             raise ValueError(
                 'algorithm="reptile" has nothing to learn: a linear model of tasks with classes of '
