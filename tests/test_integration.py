@@ -260,7 +260,7 @@ def test_cross_validation_without_routing_warns_with_the_cure():
 def test_permutation_importance_of_an_adapted_estimator(either):
     X, y, groups = sinusoids()
     X = np.column_stack([X, np.zeros(len(X))])
-    model = maml(max_epochs=5).fit(X, y, groups=groups)
+    model = maml(max_epochs=20).fit(X, y, groups=groups)
     own = groups == 3
     adapted = model.adapt(X[own], y[own])
     result = permutation_importance(adapted, X[own], y[own], n_repeats=5, random_state=0)
