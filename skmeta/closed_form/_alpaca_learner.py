@@ -144,4 +144,5 @@ def _condensed(z: Tensor, rest: Tensor) -> State:
     """
     size = z.shape[2]
     turned = torch.linalg.qr(torch.cat([z, rest], 2), mode="r").R[:, :size]
-    return {"root": turned[..., :size], "rest": turned[..., size:]}
+    # In row order: products with what is read from a file then have the same last bit.
+    return {"root": turned[..., :size].contiguous(), "rest": turned[..., size:].contiguous()}
