@@ -177,6 +177,7 @@ def test_the_default_scorer_picks_another_candidate(routing):
     """It never adapts, so that a rate too low to adapt with looks better than a useful one."""
     X, y, groups = make_sinusoids(100, 15, random_state=0)
     model = MAMLRegressor(
+        activation="relu",
         max_epochs=4,
         tasks_per_batch=10,
         n_inner_steps=2,
@@ -201,7 +202,7 @@ def test_the_default_scorer_picks_another_candidate(routing):
     low, high = search.cv_results_["mean_test_default"]
     assert low > high + 0.05
     low, high = search.cv_results_["mean_test_tasks"]
-    assert high > low + 0.2
+    assert high > low + 1
 
 
 def test_cross_val_score_with_string_ids_and_frames(routing):
