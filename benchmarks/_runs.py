@@ -14,11 +14,12 @@ import pandas as pd
 from _common import import_peer, set_threads
 
 
-def make_estimator(name, seed):
+def make_estimator(name, seed, **options):
     """An estimator of skmeta with its default settings; it gets the seed where it takes one."""
     cls = getattr(import_peer("skmeta"), name)
-    seeded = "random_state" in inspect.signature(cls).parameters
-    return cls(random_state=seed) if seeded else cls()
+    if "random_state" in inspect.signature(cls).parameters:
+        options["random_state"] = seed
+    return cls(**options)
 
 
 def available(estimators, peers):

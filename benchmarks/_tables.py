@@ -245,6 +245,11 @@ class Split:
         """Ways to pick support rows."""
         return ("random",) if self.time is None else ("random", "first")
 
+    def rows_in_time(self):
+        """The training rows in the order of time; ties are broken at random."""
+        rows = np.random.default_rng(self.seed).permutation(self.fit_rows)
+        return rows[np.argsort(self.time[rows], kind="stable")]
+
     def orders(self, tasks, seeds, rule):
         """For every task an array (len(seeds), rows): support rows come first."""
         found = {i: [] for i in tasks}

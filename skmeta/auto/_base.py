@@ -33,6 +33,7 @@ class AutoMeta(MetaEstimator):
         "n_support": ["array-like"],
         "cv": [Interval(Integral, 2, None, closed="left")],
         "n_repeats": POSITIVE_INT,
+        "shuffle": ["boolean"],
         "n_jobs": [None, Integral],
         "random_state": ["random_state"],
     }
@@ -45,12 +46,14 @@ class AutoMeta(MetaEstimator):
         n_support: Any = (0, 1, 3, 5, 10),
         cv: int = 5,
         n_repeats: int = 5,
+        shuffle: bool = True,
         n_jobs: int | None = None,
         random_state: Any = None,
     ) -> None:
         self.n_support = n_support
         self.cv = cv
         self.n_repeats = n_repeats
+        self.shuffle = shuffle
         self.n_jobs = n_jobs
         self.random_state = random_state
 
@@ -91,9 +94,9 @@ class AutoMeta(MetaEstimator):
             self._sizes = np.zeros(1)
             self._scores = np.full((1, 2), np.nan)
             self._weights, self._factors = np.ones((1, 1)), np.ones(1)
-            candidates = self._team.candidates(seed, X, y, None)
+            candidates = self._team.candidates(seed, X, y, None, self.shuffle)
         else:
-            candidates = self._team.candidates(seed, X, y, numbers)
+            candidates = self._team.candidates(seed, X, y, numbers, self.shuffle)
             folds = self._folds(numbers, rng)
             left_out = self._leave_out(candidates, X, y, numbers, sizes, folds)
             later = self._team.afterthoughts(seed, candidates, left_out)
@@ -155,8 +158,8 @@ class AutoMeta(MetaEstimator):
                 train,
                 test,
                 sizes,
-                self.n_repeats,
-                seed,
+                self.n_repeats if self.shuffle else 1,
+                seed if self.shuffle else None,
                 **self._asked(),
             )
             for train, test, seed in folds

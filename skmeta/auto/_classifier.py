@@ -34,12 +34,12 @@ class Classifiers(Team):
 
     @classmethod
     def candidates(
-        cls, seed: int, X: np.ndarray, y: np.ndarray, numbers: np.ndarray | None
+        cls, seed: int, X: np.ndarray, y: np.ndarray, numbers: np.ndarray | None, shuffle: bool
     ) -> dict[str, Any]:
         return {
             "pooled logistic": ClassifierBaseline(("logistic",)),
             "pooled boosting": ClassifierBaseline(("boosting",)),
-            "shifted": ClassifierBaseline(("logistic", "boosting"), "offset"),
+            "shifted": ClassifierBaseline(("logistic", "boosting"), "offset", shuffle=shuffle),
             "linear": HierarchicalLogisticRegression(random_state=seed),
             "gp": HierarchicalGPClassifier(random_state=seed),
         }
@@ -99,6 +99,10 @@ class AutoMetaClassifier(AutoMeta, MetaClassifier):
         task to learn from.
     n_repeats : int, default=5
         Draws of the support of every task left out.
+    shuffle : bool, default=True
+        Whether a task left out shows rows drawn at random. False takes its first rows, in the order
+        of ``X``: for tasks whose rows come in time, and whose future is to be predicted. Choice and
+        intervals are for that then. There is one draw.
     n_jobs : int or None, default=None
         Folds in parallel.
     random_state : int, RandomState instance or None, default=None

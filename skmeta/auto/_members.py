@@ -25,9 +25,12 @@ class Team(ABC):
     @classmethod
     @abstractmethod
     def candidates(
-        cls, seed: int, X: np.ndarray, y: np.ndarray, numbers: np.ndarray | None
+        cls, seed: int, X: np.ndarray, y: np.ndarray, numbers: np.ndarray | None, shuffle: bool
     ) -> dict[str, Any]:
-        """Unfitted estimators that are worth a try; ``numbers`` is None for too few tasks."""
+        """Unfitted estimators that are worth a try; ``numbers`` is None for too few tasks.
+
+        Without ``shuffle`` a new task shows its first rows, not some drawn at random.
+        """
 
     @classmethod
     def afterthoughts(
@@ -98,10 +101,12 @@ def predict_left_out(
     test: np.ndarray,
     sizes: list[int],
     n_repeats: int,
-    seed: int,
+    seed: int | None,
     **how: Any,
 ) -> dict[int, tuple[np.ndarray, ...]]:
-    """Fit without a fold of tasks; predict these from random support rows of each size.
+    """Fit without a fold of tasks; predict these from support rows of each size.
+
+    They are drawn at random; with ``seed=None`` they are the first of their task.
 
     By size: the answers of the members, the targets and the tasks of the query rows.
     """
@@ -112,7 +117,7 @@ def predict_left_out(
         warnings.simplefilter("ignore", SingleTaskWarning)  # said once, by the estimator
         fits = team.fit(candidates, X[train], y[train], numbers[train])
     names = team.roles_of(fits)
-    rng = np.random.RandomState(seed)
+    rng = None if seed is None else np.random.RandomState(seed)
     n_rows = np.bincount(numbers[test])
     found = {}
     for size in sizes:

@@ -43,7 +43,7 @@ class Regressors(Team):
 
     @classmethod
     def candidates(
-        cls, seed: int, X: np.ndarray, y: np.ndarray, numbers: np.ndarray | None
+        cls, seed: int, X: np.ndarray, y: np.ndarray, numbers: np.ndarray | None, shuffle: bool
     ) -> dict[str, Any]:
         found = {
             "linear": HierarchicalRidge(),
@@ -138,6 +138,10 @@ class AutoMetaRegressor(AutoMeta, MetaRegressor):
         task to learn from.
     n_repeats : int, default=5
         Draws of the support of every task left out.
+    shuffle : bool, default=True
+        Whether a task left out shows rows drawn at random. False takes its first rows, in the order
+        of ``X``: for tasks whose rows come in time, and whose future is to be predicted. Choice and
+        intervals are for that then. There is one draw.
     n_jobs : int or None, default=None
         Folds in parallel.
     random_state : int, RandomState instance or None, default=None

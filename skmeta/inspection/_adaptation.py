@@ -126,6 +126,7 @@ class AdaptationCurveDisplay:
         n_shot: Any = None,
         scoring: Any = None,
         n_repeats: int = 10,
+        shuffle: bool = True,
         random_state: Any = 0,
         baselines: Mapping[str, Any] | None = None,
         ax: Any = None,
@@ -161,6 +162,9 @@ class AdaptationCurveDisplay:
             where tasks have classes of their own.
         n_repeats : int, default=10
             Draws of the support rows of every task.
+        shuffle : bool, default=True
+            Whether support rows are drawn at random. False takes the first rows of every task, in
+            the order of ``X``: for tasks whose rows come in time. There is one draw then.
         random_state : int, RandomState instance or None, default=0
             Seeds the draws.
         baselines : dict of str to estimator or None, default=None
@@ -209,6 +213,7 @@ class AdaptationCurveDisplay:
             n_shot=n_shot,
             scoring=scoring,
             n_repeats=n_repeats,
+            shuffle=shuffle,
             random_state=random_state,
         )
         display = cls(

@@ -96,6 +96,7 @@ def score_curves(
     n_shot: Any,
     scoring: Any,
     n_repeats: int,
+    shuffle: bool,
     random_state: Any,
 ) -> tuple[tuple[int, ...], np.ndarray, Metric]:
     """Score all models on the same draws of the same tasks.
@@ -142,7 +143,7 @@ def score_curves(
         name: first if one is first else _baseline(name, one, classifier, own_classes, classes)
         for name, one in models.items()
     }
-    plan = Plan(checked, X, y, numbers, counts, int(n_repeats), metric)
+    plan = Plan(checked, X, y, numbers, counts, int(n_repeats), metric, bool(shuffle))
     seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
     scores = np.full((len(checked), len(counts), n_tasks), np.nan)
     for i, k in enumerate(counts):
@@ -269,10 +270,10 @@ def _all_draws(plan: Plan, k: int, per_class: bool, seed: int) -> Iterator[tuple
         yield from _draws(plan, plan.numbers, large, k, seed)
         return
     cells, task = _cells(plan)
-    rng = check_random_state(seed)
+    rng, n_repeats = plan.rng(seed), plan.repeats(k)
     at_once = max(1, ROWS_AT_A_TIME // len(cells))
-    for start in range(0, plan.n_repeats, at_once):
-        n_now = min(at_once, plan.n_repeats - start)
+    for start in range(0, n_repeats, at_once):
+        n_now = min(at_once, n_repeats - start)
         draw = draw_repeats(plan.numbers, np.full(len(task), k), cells, n_now, rng)
         support, query = large[plan.numbers[draw.support]], large[plan.numbers[draw.query]]
         yield (

@@ -64,10 +64,12 @@ class Baseline(BaseEstimator):
         pooled: Sequence[str],
         part: str | None = None,
         n_support: Sequence[int] = (1, 3, 5, 10),
+        shuffle: bool = True,
     ) -> None:
         self.pooled = pooled
         self.part = part
         self.n_support = n_support
+        self.shuffle = shuffle
 
     def _learn_targets(self, y: np.ndarray) -> None:
         """Learn what ``_encode`` needs."""
@@ -129,6 +131,7 @@ class Baseline(BaseEstimator):
             Y,
             numbers,
             n_support=self.n_support,
+            shuffle=self.shuffle,
             levels=(None,) if self.part == "offset" else self._levels,
             penalties=self._penalties,
             n_draws=self._n_draws,
@@ -325,14 +328,16 @@ def _is_there(name: str) -> bool:
     return name not in PEERS or find_spec(PEERS[name]) is not None
 
 
-def make_baseline(name: str, classifier: bool, n_support: Sequence[int]) -> Any:
+def make_baseline(
+    name: str, classifier: bool, n_support: Sequence[int], shuffle: bool = True
+) -> Any:
     """Build the unfitted baseline."""
     if classifier:
         pooled, part = CLASSIFICATION[name]
-        return ClassifierBaseline(pooled, part, n_support)
+        return ClassifierBaseline(pooled, part, n_support, shuffle)
     if name in REGRESSION:
         pooled, part = REGRESSION[name]
-        return RegressorBaseline(pooled, part, n_support)
+        return RegressorBaseline(pooled, part, n_support, shuffle)
     if name == LINEAR_MIXED:
         return make_pipeline(Columns(), HierarchicalRidge())
     from skmeta.model_selection import _peers

@@ -35,6 +35,7 @@ def compare_tasks(
     scoring: Any = None,
     baselines: Any = True,
     n_repeats: int = 5,
+    shuffle: bool = True,
     n_jobs: int | None = None,
     random_state: Any = 0,
 ) -> TaskComparison:
@@ -74,6 +75,10 @@ def compare_tasks(
         on training tasks alone.
     n_repeats : int, default=5
         Draws of the support rows of every task.
+    shuffle : bool, default=True
+        Whether support rows are drawn at random. False takes the first rows of every task, in the
+        order of ``X``, also for the tuning of the baselines: for tasks whose rows come in time, and
+        whose future is to be predicted. There is one draw then.
     n_jobs : int or None, default=None
         Folds in parallel.
     random_state : int, RandomState instance or None, default=0
@@ -140,8 +145,10 @@ def compare_tasks(
         if name in names:
             raise ValueError(f"{name!r} is the name of a baseline: give your estimator another.")
     folds = _folds(cv, X, y, numbers, classifier)
-    methods = {**estimators, **{name: make_baseline(name, classifier, ks) for name in names}}
-    plan = Plan(methods, X, y, numbers, ks, int(n_repeats), Metric.make(scoring, classifier))
+    shuffle = bool(shuffle)
+    own = {name: make_baseline(name, classifier, ks, shuffle) for name in names}
+    metric = Metric.make(scoring, classifier)
+    plan = Plan({**estimators, **own}, X, y, numbers, ks, int(n_repeats), metric, shuffle)
     seeds = check_random_state(random_state).randint(np.iinfo(np.int32).max, size=len(folds))
     found = Parallel(n_jobs=n_jobs)(
         delayed(run_fold)(plan, *fold, int(seed), f"fold {i + 1} of {len(folds)}")
@@ -154,13 +161,13 @@ def compare_tasks(
     can_adapt = found[0][2]
     return summarise(
         scores,
-        methods=list(methods),
-        is_baseline=[name in names or not can_adapt[i] for i, name in enumerate(methods)],
+        methods=list(plan.methods),
+        is_baseline=[name in names or not can_adapt[i] for i, name in enumerate(plan.methods)],
         n_support=ks,
         n_held_out=len(held),
         fit_seconds=np.mean([seconds for _, seconds, _ in found], axis=0),
-        metric=plan.metric.text,
-        lower_is_better=plan.metric.lower_is_better,
+        metric=metric.text,
+        lower_is_better=metric.lower_is_better,
     )
 
 
@@ -221,7 +228,8 @@ def _folds(
         cv = GroupKFold(min(cv, int(numbers.max()) + 1))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The groups parameter is ignored")  # refused below
-        folds = [(np.asarray(a), np.asarray(b)) for a, b in check_cv(cv).split(X, y, numbers)]
+        # In the order of X, which may be that of time.
+        folds = [(np.sort(a), np.sort(b)) for a, b in check_cv(cv).split(X, y, numbers)]
     for train, test in folds:
         if np.isin(numbers[test], numbers[train]).any():
             raise ValueError(

@@ -104,6 +104,15 @@ class Plan:
     n_support: tuple[int, ...]
     n_repeats: int
     metric: Metric
+    shuffle: bool = True
+
+    def rng(self, seed: int) -> np.random.RandomState | None:
+        """What support rows are drawn with; None takes a task's first rows."""
+        return check_random_state(seed) if self.shuffle else None
+
+    def repeats(self, k: int) -> int:
+        """Draws worth making: without support, and in order, one is like the other."""
+        return self.n_repeats if k and self.shuffle else 1
 
 
 def run_fold(
@@ -164,8 +173,8 @@ def _draws(
     plan: Plan, own: np.ndarray, large: np.ndarray, k: int, seed: int
 ) -> Iterator[tuple[Draw, int]]:
     """Repeated draws, some repeats at a time. More support rows are the fewer ones and others."""
-    rng = check_random_state(seed)
-    n_tasks, n_repeats = len(large), plan.n_repeats if k else 1
+    rng = plan.rng(seed)
+    n_tasks, n_repeats = len(large), plan.repeats(k)
     at_once = max(1, ROWS_AT_A_TIME // len(own))
     for start in range(0, n_repeats, at_once):
         n_now = min(at_once, n_repeats - start)

@@ -1,4 +1,4 @@
-"""Support and query rows of held-out tasks, drawn for many repeats without a loop over tasks."""
+"""Support and query rows of held-out tasks, picked for many repeats without a loop over tasks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ class Draw:
 
 
 def draw_repeats(
-    numbers: np.ndarray, quota: np.ndarray, cells: np.ndarray, n_repeats: int, rng
+    numbers: np.ndarray,
+    quota: np.ndarray,
+    cells: np.ndarray,
+    n_repeats: int,
+    rng: np.random.RandomState | None,
 ) -> Draw:
     """Draw the support rows of every task ``n_repeats`` times; the rest is the query.
 
@@ -32,14 +36,15 @@ def draw_repeats(
         The cell of every row: its task for plain draws, its task and class for stratified ones.
     n_repeats : int
         Independent draws.
-    rng : RandomState
-        The source of randomness.
+    rng : RandomState or None
+        The source of randomness. None takes the first rows of every cell: all repeats are alike.
     """
     n_rows, n_tasks = len(numbers), int(numbers.max()) + 1
     repeat = np.repeat(np.arange(n_repeats), n_rows)
     row = np.tile(np.arange(n_rows), n_repeats)
     cell = repeat * len(quota) + cells[row]
-    order = np.lexsort((rng.random_sample(len(row)), cell))
+    place = row if rng is None else rng.random_sample(len(row))
+    order = np.lexsort((place, cell))
     counts = np.bincount(cell, minlength=n_repeats * len(quota))
     rank = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
     chosen = np.empty(len(row), dtype=bool)

@@ -39,12 +39,16 @@ class TaskScorer(BaseEstimator):
         What to compute for a task: a name or a scorer of scikit-learn's, or a callable with the
         signature ``(estimator, X, y)``. None is R2 for regressors and accuracy for classifiers.
     n_support : int, default=5
-        Support rows of a task, drawn at random. 0 scores the un-adapted estimator. Where classes
+        Support rows of a task. 0 scores the un-adapted estimator. Where classes
         are specific to a task, they are spread over its classes, one a class at least.
     n_shot : int or None, default=None
         Support rows a class, instead of ``n_support``.
     n_repeats : int, default=10
         Draws of the support of every task.
+    shuffle : bool, default=True
+        Whether support rows are drawn at random. False takes the first rows of every task (of every
+        class, with ``n_shot``), in the order of ``X``: for tasks whose rows come in time, and whose
+        future is to be predicted. There is one draw then.
     random_state : int, RandomState instance or None, default=0
         Seeds the draws. With an int every candidate of a search meets the same draws.
 
@@ -84,6 +88,7 @@ class TaskScorer(BaseEstimator):
         "n_support": [Interval(Integral, 0, None, closed="left")],
         "n_shot": [Interval(Integral, 1, None, closed="left"), None],
         "n_repeats": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
         "random_state": ["random_state"],
     }
 
@@ -94,12 +99,14 @@ class TaskScorer(BaseEstimator):
         n_support: int = 5,
         n_shot: int | None = None,
         n_repeats: int = 10,
+        shuffle: bool = True,
         random_state: Any = 0,
     ) -> None:
         self.scoring = scoring
         self.n_support = n_support
         self.n_shot = n_shot
         self.n_repeats = n_repeats
+        self.shuffle = shuffle
         self.random_state = random_state
 
     def get_metadata_routing(self) -> MetadataRequest:
@@ -204,11 +211,11 @@ class TaskScorer(BaseEstimator):
         kept: np.ndarray,
     ) -> np.ndarray:
         """Mean over the repeats for every task that is large enough."""
-        rng = check_random_state(self.random_state)
+        rng = check_random_state(self.random_state) if self.shuffle else None
         _, own = np.unique(numbers[kept], return_inverse=True)
         used, own_cells = np.unique(cells[kept], return_inverse=True)
         n_tasks = int(own.max()) + 1
-        n_repeats = self.n_repeats if quota[used].any() else 1
+        n_repeats = self.n_repeats if self.shuffle and quota[used].any() else 1
         at_once = max(1, ROWS_AT_A_TIME // len(kept))
         parts = []
         for start in range(0, n_repeats, at_once):

@@ -135,6 +135,7 @@ def play(
     numbers: np.ndarray,
     *,
     n_support: Sequence[int],
+    shuffle: bool,
     levels: Sequence[float | None],
     penalties: Sequence[float],
     n_draws: int,
@@ -143,6 +144,8 @@ def play(
 ) -> tuple[list[Choice], float]:
     """Tune level and penalty for every k of ``n_support``, with some ``n_draws`` draws of tasks.
 
+    Without ``shuffle`` a task always shows its first rows.
+
     Also return the mean loss of what won: by it one pooled model is preferred to another.
 
     ``out`` holds the pooled model's answers for tasks that it has not seen: on its own training
@@ -150,12 +153,12 @@ def play(
     """
     choices, won = [], []
     for k in n_support:
-        rows, task = _players(numbers, k)
+        rows, task = _players(numbers, k, shuffle)
         if k == 0 or len(rows) == 0:
             continue
         n_tasks = int(task.max()) + 1
-        n_repeats = int(np.clip(n_draws // n_tasks, 1, MOST_REPEATS))
-        rng = np.random.RandomState(0)
+        n_repeats = int(np.clip(n_draws // n_tasks, 1, MOST_REPEATS)) if shuffle else 1
+        rng = np.random.RandomState(0) if shuffle else None
         draw = draw_repeats(task, np.full(n_tasks, k), task, n_repeats, rng)
         support = rows[draw.support][np.argsort(draw.support_draw, kind="stable")].reshape(-1, k)
         query = rows[draw.query]
@@ -176,12 +179,12 @@ def play(
     return choices, float(np.mean(won))
 
 
-def _players(numbers: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _players(numbers: np.ndarray, k: int, shuffle: bool) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the tasks that can play: k to show, two to predict; not all where there are many."""
     rng = np.random.RandomState(0)
     sizes = np.bincount(numbers)
     tasks = rng.permutation(np.flatnonzero(sizes >= k + 2))[:MOST_TASKS]
-    order = rng.permutation(len(numbers))
+    order = rng.permutation(len(numbers)) if shuffle else np.arange(len(numbers))
     order = order[np.argsort(numbers[order], kind="stable")]
     rank = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     few = (rank < max(MOST_ROWS, k + 2)) & np.isin(numbers[order], tasks)

@@ -25,6 +25,7 @@ def cross_validate_tasks(
     n_support: int = 5,
     n_shot: int | None = None,
     n_repeats: int = 10,
+    shuffle: bool = True,
     n_jobs: int | None = None,
     random_state: Any = 0,
 ) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def cross_validate_tasks(
         splitter should split by groups too.
     scoring : str, callable, TaskScorer, list, dict or None, default=None
         As for :class:`TaskScorer`; several as a list of names or a dict.
-    n_support, n_shot, n_repeats, random_state
+    n_support, n_shot, n_repeats, shuffle, random_state
         As for :class:`TaskScorer`.
     n_jobs : int or None, default=None
         Folds in parallel.
@@ -81,6 +82,7 @@ def cross_validate_tasks(
             n_support=n_support,
             n_shot=n_shot,
             n_repeats=n_repeats,
+            shuffle=shuffle,
             random_state=random_state,
         )
 

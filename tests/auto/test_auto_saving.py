@@ -34,8 +34,8 @@ def fitted():
     found = {}
     candidates = Classifiers.candidates
 
-    def pooled(seed, X, y, numbers):
-        return {name: candidates(seed, X, y, numbers)[name] for name in POOLED}
+    def pooled(*args):
+        return {name: candidates(*args)[name] for name in POOLED}
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Classifiers, "candidates", pooled)
