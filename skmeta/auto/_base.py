@@ -13,10 +13,11 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmeta.auto._blend import blend_weights
-from skmeta.auto._members import Team, predict_left_out
+from skmeta.auto._members import Team, fit_members, predict_left_out
 from skmeta.base._constraints import POSITIVE_INT
 from skmeta.base._estimator import MetaEstimator
 from skmeta.base._groups import task_numbers
+from skmeta.base._optional import require
 from skmeta.base._rows import TaskBatch
 from skmeta.core.learner import Learner
 
@@ -80,6 +81,7 @@ class AutoMeta(MetaEstimator):
     def _fit(self, X: Any, y: Any, groups: Any) -> AutoMeta:
         self._validate_params()
         sizes = _checked_sizes(self.n_support)
+        self.__dict__.pop("members_", None)  # a fit that fails must not leave half of two fits
         X, y = self._check_rows(X, y, reset=True)
         numbers, n_tasks = task_numbers(groups, len(X))
         self._fit_targets(y, numbers, n_tasks, groups is not None)
@@ -98,10 +100,11 @@ class AutoMeta(MetaEstimator):
         else:
             candidates = self._team.candidates(seed, X, y, numbers, self.shuffle)
             folds = self._folds(numbers, rng)
-            left_out = self._leave_out(candidates, X, y, numbers, sizes, folds)
+            least = _rows_needed(sizes, np.bincount(numbers))
+            left_out = self._leave_out(candidates, X, y, numbers, least, folds)
             later = self._team.afterthoughts(seed, candidates, left_out)
             if later:
-                more = self._leave_out(later, X, y, numbers, sizes, folds)
+                more = self._leave_out(later, X, y, numbers, least, folds)
                 left_out = {size: part.beside(more[size]) for size, part in left_out.items()}
                 candidates |= later
             names = self._team.roles_of(candidates)
@@ -112,7 +115,7 @@ class AutoMeta(MetaEstimator):
         self._weights = self._weights[:, used]
         used_fits = dict.fromkeys(self._team.roles[name][0] for name in self._names)
         chosen = {name: candidates[name] for name in used_fits}
-        self.members_ = self._team.fit(chosen, X, y, numbers)
+        self.members_ = fit_members(self._team, chosen, X, y, numbers)
         self._population = self.members_
         self.history_ = [
             {"epoch": i + 1, "member": name, "valid_loss": float(np.mean(self._scores[:, i]))}
@@ -144,7 +147,7 @@ class AutoMeta(MetaEstimator):
         X: np.ndarray,
         y: np.ndarray,
         numbers: np.ndarray,
-        sizes: list[int],
+        least: dict[int, int],
         folds: list[tuple],
     ) -> dict[int, Any]:
         """Predictions of every member for tasks left out, by number of support rows."""
@@ -157,7 +160,7 @@ class AutoMeta(MetaEstimator):
                 numbers,
                 train,
                 test,
-                sizes,
+                least,
                 self.n_repeats if self.shuffle else 1,
                 seed if self.shuffle else None,
                 **self._asked(),
@@ -165,7 +168,7 @@ class AutoMeta(MetaEstimator):
             for train, test, seed in folds
         )
         left_out = {}
-        for size in sizes:
+        for size in least:
             parts = [part[size] for part in found if size in part]
             if not parts or len(np.unique(np.concatenate([p[-1] for p in parts]))) < 2:
                 continue
@@ -173,8 +176,9 @@ class AutoMeta(MetaEstimator):
             left_out[size] = self._left_out(tuple(answers), target, task)
         if not left_out:
             raise ValueError(
-                f"No two tasks have rows enough for any of n_support={sizes} and two more to "
-                "predict. Lower n_support."
+                "There is nothing to judge by: tasks that are left out have labels that no other "
+                f"task has. {type(self).__name__} is for labels that tasks share; where every task "
+                "has labels of its own, use ProtoNetClassifier."
             )
         return left_out
 
@@ -229,7 +233,8 @@ class AutoMeta(MetaEstimator):
     def update(self, X: Any, y: Any) -> Any:
         """Add rows to the task that the estimator is adapted to; ``self`` is left as it is.
 
-        Exact: ``adapt(X1, y1).update(X2, y2)`` is ``adapt`` on all the rows at once.
+        Exact: ``adapt(X1, y1).update(X2, y2)`` is ``adapt`` on all the rows at once. Before
+        ``adapt`` it is ``adapt``, also after ``fit`` to a single task.
 
         Parameters
         ----------
@@ -296,7 +301,7 @@ class AutoMeta(MetaEstimator):
         return self._by_size(self._weights, self._names)
 
     def _by_size(self, table: np.ndarray, names: list[str]) -> Any:
-        import pandas as pd
+        pd = require("pandas")
 
         index = pd.Index(self._sizes.astype(int), name="n_support")
         return pd.DataFrame(table, index=index, columns=names).T
@@ -327,6 +332,19 @@ def _gathered(members: dict[str, Any], attribute: str) -> dict[str, Any]:
         for name, member in members.items()
         for key, value in getattr(member, attribute, {}).items()
     }
+
+
+def _rows_needed(sizes: list[int], counts: np.ndarray) -> dict[int, int]:
+    """Rows that a task needs to be judged at each number of support rows.
+
+    Two to predict, or one where only that leaves two tasks. Sizes that are too large even so are
+    left out; but something above 0 is judged, so that adapting can show what it is worth.
+    """
+    largest = int(np.sort(counts)[-2])  # what two tasks have
+    found = {size: min(size + 2, largest) for size in sizes if size < largest}
+    if sizes[-1] > 0 and set(found) <= {0}:
+        found[largest - 1] = largest
+    return found
 
 
 def _checked_sizes(n_support: Any) -> list[int]:

@@ -91,6 +91,15 @@ class Team(ABC):
         }
 
 
+def fit_members(
+    team: type[Team], candidates: dict[str, Any], X: np.ndarray, y: np.ndarray, numbers: np.ndarray
+) -> dict[str, Any]:
+    """Fit all candidates; that there is a single task is said once, by the automatic choice."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SingleTaskWarning)
+        return team.fit(candidates, X, y, numbers)
+
+
 def predict_left_out(
     team: type[Team],
     candidates: dict[str, Any],
@@ -99,29 +108,28 @@ def predict_left_out(
     numbers: np.ndarray,
     train: np.ndarray,
     test: np.ndarray,
-    sizes: list[int],
+    least: dict[int, int],
     n_repeats: int,
     seed: int | None,
     **how: Any,
 ) -> dict[int, tuple[np.ndarray, ...]]:
     """Fit without a fold of tasks; predict these from support rows of each size.
 
-    They are drawn at random; with ``seed=None`` they are the first of their task.
+    They are drawn at random; with ``seed=None`` they are the first of their task. ``least`` says
+    for each size how many rows a task needs.
 
     By size: the answers of the members, the targets and the tasks of the query rows.
     """
     test = team.known(y, train, test)
     if len(test) == 0:
         return {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SingleTaskWarning)  # said once, by the estimator
-        fits = team.fit(candidates, X[train], y[train], numbers[train])
+    fits = fit_members(team, candidates, X[train], y[train], numbers[train])
     names = team.roles_of(fits)
     rng = None if seed is None else np.random.RandomState(seed)
     n_rows = np.bincount(numbers[test])
     found = {}
-    for size in sizes:
-        rows = test[n_rows[numbers[test]] >= size + 2]
+    for size, least_rows in least.items():
+        rows = test[n_rows[numbers[test]] >= least_rows]
         if len(rows) == 0:
             continue
         ids, own = np.unique(numbers[rows], return_inverse=True)

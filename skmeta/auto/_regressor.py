@@ -132,7 +132,8 @@ class AutoMetaRegressor(AutoMeta, MetaRegressor):
     Parameters
     ----------
     n_support : sequence of int, default=(0, 1, 3, 5, 10)
-        Numbers of support rows to choose for. Between them weights are interpolated.
+        Numbers of support rows to choose for. Between them weights are interpolated. Those that no
+        two tasks have are left out; if none above 0 is left, the largest that two have is taken.
     cv : int, default=5
         Folds of tasks, at most as many as there are tasks. Three where two would leave a single
         task to learn from.

@@ -5,18 +5,11 @@ One file a fingerprint of parameters and data, so that the clones of a search ne
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from contextlib import suppress
 from typing import Any
 
-import numpy as np
-import torch
-from sklearn.base import BaseEstimator
-from torch import Tensor, nn
-
-from skmeta._version import __version__
 from skmeta.base._container import (
     NotPlainError,
     Packer,
@@ -26,8 +19,6 @@ from skmeta.base._container import (
     to_bytes,
 )
 
-# Parameters that change nothing of what is learned.
-WITHOUT_EFFECT = ("checkpoint", "callbacks", "verbose")
 # Of the layout of the file.
 FORMAT = 1
 # Unfinished temporary files of a killed process are removed when they are so many seconds old.
@@ -105,63 +96,3 @@ class CheckpointFile:
                 with suppress(OSError):  # another process may be faster
                     if time.time() - os.path.getmtime(path) > STALE:
                         os.unlink(path)
-
-
-def fingerprint_of(
-    estimator: BaseEstimator, start: dict[str, Tensor] | None, device: torch.device, *arrays: Any
-) -> str:
-    """Digest of the parameters, the arrays of the data, and what training starts from.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Its class and parameters.
-    start : dict of tensors or None
-        What a warm start continues.
-    device : device
-        Bits differ between kinds of device.
-    *arrays : array-likes
-        The data.
-    """
-    digest = hashlib.sha256()
-    parameters = {
-        name: value
-        for name, value in estimator.get_params(deep=False).items()
-        if name not in WITHOUT_EFFECT
-    }
-    versions = (__version__, torch.__version__, np.__version__)
-    _feed(digest, [type(estimator).__qualname__, versions, device.type, parameters, start or {}])
-    for values in arrays:
-        _feed(digest, np.ascontiguousarray(values))
-    return digest.hexdigest()
-
-
-def _feed(digest: Any, value: Any) -> None:
-    """Add a value so that different values, or orders of them, give different digests."""
-    if isinstance(value, Tensor):
-        value = np.ascontiguousarray(value.detach().cpu().numpy())
-    if isinstance(value, nn.Module):
-        value = [type(value).__qualname__, repr(value), dict(value.state_dict())]
-    elif isinstance(value, np.random.RandomState):
-        value = list(value.get_state(legacy=True))
-    elif callable(value):
-        code = getattr(value, "__code__", None)
-        made_of = [] if code is None else [code.co_code.hex(), repr(code.co_names)]
-        name = [getattr(value, "__module__", ""), getattr(value, "__qualname__", "")]
-        value = [*name, type(value).__qualname__, *made_of]
-    if isinstance(value, np.ndarray):
-        digest.update(f"array {value.dtype.str} {value.shape}:".encode())
-        data = value.astype(str) if value.dtype == object else value
-        digest.update(np.ascontiguousarray(data).tobytes())
-    elif isinstance(value, dict):
-        digest.update(f"dict {len(value)}:".encode())
-        for key in sorted(value, key=repr):
-            _feed(digest, key)
-            _feed(digest, value[key])
-    elif isinstance(value, list | tuple):
-        digest.update(f"list {len(value)}:".encode())
-        for item in value:
-            _feed(digest, item)
-    else:
-        text = f"{type(value).__qualname__} {value!r}"
-        digest.update(f"{len(text)} {text}:".encode())

@@ -14,8 +14,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skmeta.base._callbacks import EpochTeller, TellingFit, has_callbacks, level_of_caller
-from skmeta.base._checkpoint import CheckpointFile, fingerprint_of
+from skmeta.base._checkpoint import CheckpointFile
 from skmeta.base._constraints import MISFIT, check_layer_sizes
+from skmeta.base._fingerprint import fingerprint_of
 from skmeta.base._groups import NO_GROUPS, task_numbers
 from skmeta.base._html import Html
 from skmeta.base._pickling import Pickling
@@ -125,10 +126,10 @@ class MetaEstimator(EpisodicTraining, TellingFit, Html, Pickling, ABC):
     def _fit(self, X: Any, y: Any, groups: Any) -> MetaEstimator:
         self._validate_params()
         check_layer_sizes(getattr(self, "hidden_layer_sizes", ()))
-        X, y = self._check_rows(X, y, reset=True)
-        numbers, n_tasks = task_numbers(groups, len(X))
         if not getattr(self, "warm_start", False):
             self.__dict__.pop("learner_", None)  # a fit that fails must not leave half of two fits
+        X, y = self._check_rows(X, y, reset=True)
+        numbers, n_tasks = task_numbers(groups, len(X))
         self._fit_targets(y, numbers, n_tasks, groups is not None)
         y = self._encode(y, numbers, n_tasks)
         X = self._fit_features(X, y, numbers)

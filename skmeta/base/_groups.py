@@ -62,7 +62,7 @@ def check_ids(groups: Any, n_rows: int, name: str = "groups") -> np.ndarray:
     elif ids.dtype.kind in "mM":
         missing = np.isnat(ids)
     elif ids.dtype.kind == "O":
-        missing = np.fromiter((_is_missing(v) for v in ids), bool, len(ids))
+        missing = np.fromiter((is_missing(v) for v in ids), bool, len(ids))
     else:
         missing = np.zeros(len(ids), dtype=bool)
     if missing.any():
@@ -108,7 +108,8 @@ def _can_be_sorted(ids: np.ndarray) -> bool:
         return False
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Whether a single value is None, NaN, NaT or pandas' NA."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(value, float | np.floating) and bool(np.isnan(value))

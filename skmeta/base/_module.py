@@ -17,7 +17,7 @@ def build_module(module: Any, *sizes: int) -> nn.Module:
     Parameters
     ----------
     module : Module, or callable that returns one
-        A callable is given ``sizes`` if its signature takes them, nothing otherwise.
+        A callable is given ``sizes``, but nothing where it has defaults for all it takes.
     *sizes : int
         Number of inputs, and of outputs where the method fixes it.
 
@@ -47,7 +47,9 @@ def _takes(module: Callable, sizes: tuple[int, ...]) -> bool:
         signature = inspect.signature(module)
     except ValueError:  # a builtin without a signature
         return False
-    for arguments in (sizes, ()):
+    # What has defaults for everything says itself how large it is: width=32 is no number of inputs.
+    any_number = any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values())
+    for arguments in (sizes, ()) if any_number else ((), sizes):
         try:
             signature.bind(*arguments)
         except TypeError:

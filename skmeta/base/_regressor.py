@@ -33,6 +33,8 @@ class MetaRegressor(RegressorMixin, MetaEstimator):
             ensure_min_samples=2 if reset else 1,
         )
         y = np.asarray(y, **AS_NUMBERS)
+        if not np.isfinite(y).all():  # of an array of objects None becomes NaN here
+            raise ValueError("Input y contains NaN (missing values). Drop these rows.")
         if not reset and y.shape[1:] != self._target_shape:
             wanted = "one-dimensional" if not self._target_shape else f"(n, {self.n_outputs_})"
             raise ValueError(f"y was {wanted} in fit, and has the shape {y.shape} now.")

@@ -14,6 +14,7 @@ from scipy.sparse import issparse
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
+from skmeta.base._groups import is_missing
 from skmeta.core.tasks import TaskRows
 
 # Data frames come column by column; sums along the other way would differ in their last bit.
@@ -50,8 +51,10 @@ def refuse_odd_targets(y: Any) -> None:
     """Say in plain words what scikit-learn's checks pass on, or stumble over."""
     if issparse(y):
         raise ValueError("y is sparse, but dense targets are required. Use y.toarray().")
-    # pandas' own missing value cannot even be compared with itself.
-    if hasattr(y, "isna") and np.any(y.isna()):
+    # pandas' own missing value cannot even be compared with itself; and of a list of strings with a
+    # NaN numpy would make the label "nan".
+    listed = isinstance(y, list | tuple) and any(map(is_missing, y))
+    if listed or (hasattr(y, "isna") and np.any(y.isna())):
         raise ValueError("Input y contains NaN (missing values). Drop these rows.")
 
 

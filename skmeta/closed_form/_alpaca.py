@@ -27,7 +27,8 @@ class ALPaCARegressor(Updatable, SpreadMixin, HeadRegressor):
         The embedding. None is a multi-layer perceptron; its columns are standardised by the
         training rows. "conv4" is the four-block convolutional net of the literature, for images of
         ``image_shape``. An instance is copied with its weights; a callable (a class, say) is
-        called as ``module(n_inputs)``, or without arguments.
+        called as ``module(n_inputs)``, or without arguments if it needs none. Such a net gets the
+        columns as they are.
     image_shape : tuple of int or None, default=None
         (height, width) or (channels, height, width) of the image in a row, for "conv4".
     augmentation : "auto" or float, default="auto"

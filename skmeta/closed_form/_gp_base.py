@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skmeta.base import MarginalEstimator
+from skmeta.base._optional import require
 from skmeta.closed_form._gp_learner import GPLearner
 from skmeta.core.gp import Hyper
 
@@ -44,6 +45,8 @@ class GPEstimator(MarginalEstimator):
         most = self.n_inducing
         if isinstance(most, str):
             most = min(MOST_INDUCING, len(X) // ROWS_AN_INDUCING_POINT)
+        # More clusters than rows allow would be too small, and none of them would count.
+        most = min(most, max(1, len(X) // FEWEST_MEMBERS)) if most else 0
         rng = check_random_state(self.random_state)
         if len(X) > CLUSTERED_ROWS:
             X = X[rng.choice(len(X), CLUSTERED_ROWS, replace=False)]
@@ -80,7 +83,7 @@ class GPEstimator(MarginalEstimator):
         its standard deviation). ``length_scale`` is the distance, in units of the column, over
         which the curve changes; the shorter, the more the column matters to it.
         """
-        import pandas as pd
+        pd = require("pandas")
 
         check_is_fitted(self)
         names = self._column_names()
@@ -125,7 +128,7 @@ class GPEstimator(MarginalEstimator):
 
 def _part(who: str, what: str, columns: Any, variance: Any, length: Any = np.nan) -> Any:
     """Lines of the summary for one part of the model."""
-    import pandas as pd
+    pd = require("pandas")
 
     sd = np.broadcast_to(np.sqrt(variance), len(columns))
     return pd.DataFrame(

@@ -7,6 +7,7 @@ import warnings
 from abc import abstractmethod
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Generator, Tensor, nn
@@ -83,19 +84,33 @@ class SVMHead(Head):
 
     def forward(self, features: Tensor, targets: Tensor, present: Tensor, offsets: Tensor) -> State:
         n, n_classes = targets.shape[1:]
-        if is_large(n, n_classes) and not torch.is_grad_enabled():
-            tasks = zip(features, targets, present, offsets, strict=True)
-            duals = torch.stack([self._large(*task) for task in tasks])
+        tasks = features, targets, present, offsets
+        if torch.is_grad_enabled() or not is_large(n, n_classes):
+            duals = self._exact(*tasks)
         else:
-            chunk = max(1, BATCH_NUMBERS // (n_classes * n * n))
-            exact = features.double()
-            kernels = exact @ exact.mT
-            parts = zip(
-                *(v.split(chunk) for v in (kernels, targets, present, offsets)), strict=True
-            )
-            duals = torch.cat([svm_duals(K, y, here, self.C, o) for K, y, here, o in parts])
-            duals = duals.to(features.dtype)
+            # A task is as large as its own rows and classes: padding must not change its answer.
+            sizes, ways = (targets.sum(2) > 0).sum(1), present.sum(1)
+            both = zip(sizes.tolist(), ways.tolist(), strict=True)
+            large = np.array([is_large(*size) for size in both])
+            duals = torch.zeros_like(targets)
+            for i in np.flatnonzero(large):
+                duals[i] = self._large(*(v[i] for v in tasks))
+            small = torch.from_numpy(np.flatnonzero(~large)).to(targets.device)
+            if len(small):
+                most = int(sizes[small].max())  # rows come first, padding after them
+                rows = features[small, :most], targets[small, :most]
+                duals[small, :most] = self._exact(*rows, present[small], offsets[small, :most])
         return {"weights": features.mT @ duals, "duals": duals}
+
+    def _exact(self, *tasks: Tensor) -> Tensor:
+        """Many tasks, each to the end."""
+        n, n_classes = tasks[1].shape[1:]
+        chunk = max(1, BATCH_NUMBERS // (n_classes * n * n))
+        features = tasks[0].double()
+        kernels = features @ features.mT
+        parts = zip(*(v.split(chunk) for v in (kernels, *tasks[1:])), strict=True)
+        duals = torch.cat([svm_duals(K, y, here, self.C, o) for K, y, here, o in parts])
+        return duals.to(tasks[0].dtype)
 
     def _large(self, features: Tensor, targets: Tensor, present: Tensor, offsets: Tensor) -> Tensor:
         """One task of many rows, without its padding and the classes that it lacks."""

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from skmeta.base import MarginalEstimator, MetaClassifier
 from skmeta.base._constraints import POSITIVE_INT
 from skmeta.base._groups import check_ids
+from skmeta.base._optional import require
 from skmeta.base._rows import TaskBatch, task_rows
 from skmeta.closed_form._logistic_learner import LogisticLearner
 
@@ -177,7 +178,7 @@ class HierarchicalLogisticRegression(MarginalEstimator, MetaClassifier):
         ValueError
             If X, y or groups are malformed, or hold an unknown label.
         """
-        import pandas as pd
+        pd = require("pandas")
 
         check_is_fitted(self)
         X, y = self._check_rows(X, y, reset=False)
@@ -215,7 +216,7 @@ class HierarchicalLogisticRegression(MarginalEstimator, MetaClassifier):
     @property
     def coef_mean_(self) -> Any:
         """Mean intercept and slopes, in the units of the data."""
-        import pandas as pd
+        pd = require("pandas")
 
         check_is_fitted(self)
         mean, names = self.meta_params_["mean"], self._names()
@@ -227,7 +228,7 @@ class HierarchicalLogisticRegression(MarginalEstimator, MetaClassifier):
     @property
     def coef_sd_(self) -> Any:
         """Standard deviations of intercept and slopes between tasks, in the units of the data."""
-        import pandas as pd
+        pd = require("pandas")
 
         check_is_fitted(self)
         spread = cast(LogisticLearner, self.learner_).spreads().cpu().numpy()

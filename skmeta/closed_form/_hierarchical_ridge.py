@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from skmeta.base import SpreadRegressor
 from skmeta.base._constraints import POSITIVE_INT
 from skmeta.base._groups import check_ids
+from skmeta.base._optional import require
 from skmeta.base._rows import task_rows
 from skmeta.closed_form._mixed_learner import MixedLearner
 
@@ -172,7 +173,7 @@ class HierarchicalRidge(SpreadRegressor):
         ValueError
             If X, y or groups are malformed.
         """
-        import pandas as pd
+        pd = require("pandas")
 
         check_is_fitted(self)
         X, y = self._check_rows(X, y, reset=False)
@@ -209,7 +210,7 @@ class HierarchicalRidge(SpreadRegressor):
     @property
     def coef_mean_(self) -> Any:
         """Mean intercept and slopes, in the units of the data."""
-        import pandas as pd
+        pd = require("pandas")
 
         check_is_fitted(self)
         coef = self.y_scale_[:, None] * (self.meta_params_["mean"] @ self._units().T)
@@ -221,7 +222,7 @@ class HierarchicalRidge(SpreadRegressor):
     @property
     def coef_cov_(self) -> Any:
         """Covariance of intercept and slopes between tasks, in the units of the data."""
-        import pandas as pd
+        pd = require("pandas")
 
         check_is_fitted(self)
         units, names = self._units(), self._names()

@@ -36,7 +36,8 @@ class MetaSVC(HeadClassifier):
         The embedding. None is a multi-layer perceptron; its columns are standardised by the
         training rows. "conv4" is the four-block convolutional net of the literature, for images of
         ``image_shape``. An instance is copied with its weights; a callable (a class, say) is
-        called as ``module(n_inputs)``, or without arguments.
+        called as ``module(n_inputs)``, or without arguments if it needs none. Such a net gets the
+        columns as they are.
     image_shape : tuple of int or None, default=None
         (height, width) or (channels, height, width) of the image in a row, for "conv4".
     rotate_classes : bool, default=False
@@ -248,6 +249,6 @@ class MetaSVC(HeadClassifier):
 
     def _duals_of_one_task(self, asked: str) -> np.ndarray:
         check_is_fitted(self)
-        if self._query_tasks is not None or "duals" not in self.state_:
+        if not self.adapted_ or self._query_tasks is not None or "duals" not in self.state_:
             raise AttributeError(f"{asked} is there after adapt, for one task.")
         return self.state_["duals"][0].cpu().numpy()

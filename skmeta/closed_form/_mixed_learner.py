@@ -19,6 +19,7 @@ from skmeta.core.mixed import (
     unknown_directions,
     with_constant,
 )
+from skmeta.core.numerics import FAR_SUPPORT
 from skmeta.core.tasks import TaskRows
 
 # Standard deviations between tasks, in units of the noise's, where the search starts.
@@ -30,6 +31,9 @@ TASKS_FOR_COVARIANCES = 5
 # have to earn their number.
 FEW_COEFFICIENTS = 3
 LOG_ALPHA_BOUNDS = (-12.0, 20.0)
+# Support rows beyond so many standard deviations are of other units: in their squares, which are
+# all that is kept, a noise of the usual size would be lost.
+FARTHEST = 1e6
 
 
 class MixedLearner(MarginalLearner):
@@ -181,7 +185,7 @@ class MixedLearner(MarginalLearner):
 
     def condition(self, support: TaskRows) -> State:
         """Coefficients of T tasks."""
-        sums = moments(support)
+        sums = _moments_nearby(support)
         return self._state(sums.gram, sums.cross)
 
     def _state(self, gram: Tensor, cross: Tensor) -> State:
@@ -212,13 +216,20 @@ class MixedLearner(MarginalLearner):
 
     def effects(self, rows: TaskRows) -> tuple[Tensor, Tensor]:
         """Deviation of T tasks from the mean, (T, p, O), and its covariance, (T, O, p, p)."""
-        sums = moments(rows)
+        sums = _moments_nearby(rows)
         values, vectors = torch.linalg.eigh(self.between)
         root = vectors * values.clamp(min=0).sqrt().unsqueeze(1)
         coef = posterior_mean(sums.gram, sums.cross, self.mean, root, self.noise)
         chol = posterior_factor(sums.gram, root, self.noise)
         half = torch.linalg.solve_triangular(chol, root.mT.expand_as(chol), upper=False)
         return coef - self.mean.T, half.mT @ half
+
+
+def _moments_nearby(rows: TaskRows) -> Moments:
+    """Moments of rows that are not so far away that their squares lose what the noise is."""
+    if bool((rows.x.abs() > FARTHEST).any()):
+        raise ValueError(FAR_SUPPORT)
+    return moments(rows)
 
 
 class _Form:

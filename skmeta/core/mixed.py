@@ -125,9 +125,10 @@ def mixed_model(
     sums = solved.T @ solved
     precision, shift = sums[:p, :p] + ridge, sums[:p, p]
     total = square.sum() - level.square().sum() + sums[p, p]
-    # What the rows say nothing of is held by the ridge: no row is spent on it.
+    # What the rows say nothing of is held by the ridge: no row is spent on it, and the prior of the
+    # slopes is not told of it. (Counted there, every such direction would ask for smaller slopes.)
     n_known = p - int(torch.linalg.matrix_rank(ridge, hermitian=True))
-    n_flat, n_prior = (n_known, 0) if log_alpha is None else (1, p - 1)
+    n_flat, n_prior = (n_known, 0) if log_alpha is None else (1, n_known - 1)
     if log_alpha is not None:
         weight = torch.cat([half.new_zeros(1), log_alpha.exp().expand(p - 1)])
         precision = precision + torch.diag(weight)

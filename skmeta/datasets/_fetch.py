@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import os
 import tempfile
@@ -11,37 +10,11 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from skmeta.base._optional import require
 
 HOME_VARIABLE = "SKMETA_DATA_HOME"
 TIMEOUT = 60  # s
-
-
-def require(module: str, install: str = "skmeta[data]") -> Any:
-    """Import an optional dependency, or say how to get it.
-
-    Parameters
-    ----------
-    module : str
-        Name of the module.
-    install : str, default="skmeta[data]"
-        What to install for it.
-
-    Returns
-    -------
-    module
-
-    Raises
-    ------
-    ImportError
-        If it is not installed.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"Fetching data needs {module}, which is not installed: pip install '{install}'"
-        ) from error
 
 
 def find_files(

@@ -13,8 +13,9 @@ from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
 from skmeta.base._callbacks import EpochTeller, has_callbacks
-from skmeta.base._checkpoint import CheckpointFile, fingerprint_of
+from skmeta.base._checkpoint import CheckpointFile
 from skmeta.base._constraints import MISFIT
+from skmeta.base._fingerprint import fingerprint_of
 from skmeta.base._rows import inference_dtype, resolve_device, seeded_torch, to_numpy
 
 Module = TypeVar("Module", bound=nn.Module)

@@ -13,6 +13,7 @@ from skmeta.base import adapt
 from skmeta.inspection._axes import axes
 from skmeta.model_selection._contest import _can_adapt
 from skmeta.model_selection._predict import innermost
+from skmeta.model_selection._targets import check_targets
 
 # More colours than these cannot be told apart: the names stand in the plot instead.
 MOST_COLOURS = 10
@@ -164,18 +165,12 @@ class EmbeddingDisplay:
                 f"{type(core).__name__} learns no embedding: it needs transform and adapt, as "
                 "ProtoNetClassifier, MetaSVC or RidgeHeadRegressor have."
             )
-        y_support = np.asarray(y_support)
-        if len(y_support) != _num_samples(X_support):
-            raise ValueError(
-                f"y_support has {len(y_support)} entries for {_num_samples(X_support)} rows."
-            )
+        classifier = is_classifier(estimator)
+        y_support = check_targets(y_support, _num_samples(X_support), classifier, "y_support")
         adapted = adapt(estimator, X_support, y_support)
         predicted = y is None
-        labels = np.asarray(adapted.predict(X) if predicted else y)
-        if len(labels) != _num_samples(X):
-            raise ValueError(f"y has {len(labels)} entries for {_num_samples(X)} rows.")
+        labels = check_targets(adapted.predict(X) if predicted else y, _num_samples(X), classifier)
         support, query = adapted.transform(X_support), adapted.transform(X)
-        classifier = is_classifier(estimator)
         means, classes, word = None, None, "prototype"
         if classifier:
             means, classes, word = _prototypes(innermost(adapted), support, y_support)

@@ -132,7 +132,9 @@ class ImageGridDisplay:
         grid = np.full((n_rows * n_columns, *images.shape[1:]), np.nan)
         grid[:n_samples] = images
         if value_range is None:
-            value_range = (float(images.min()), float(images.max()))
+            low, high = float(images.min()), float(images.max())
+            # Of equal values, none is bright.
+            value_range = (low, high if low < high else low + 1.0)
         display = cls(
             images=grid.reshape(n_rows, n_columns, *images.shape[1:]), value_range=value_range
         )

@@ -19,7 +19,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 from skmeta.base._groups import task_numbers
 from skmeta.exceptions import SkippedTaskWarning
 from skmeta.inspection._bands import used_tasks
-from skmeta.model_selection._compare import _check_counts, _check_y
+from skmeta.model_selection._compare import _check_counts
 from skmeta.model_selection._contest import (
     Metric,
     Plan,
@@ -32,6 +32,7 @@ from skmeta.model_selection._contest import (
 from skmeta.model_selection._draws import Draw, draw_repeats
 from skmeta.model_selection._predict import innermost
 from skmeta.model_selection._scorer import ROWS_AT_A_TIME, TaskScorer
+from skmeta.model_selection._targets import check_shuffle, check_targets
 
 
 class Alone(BaseEstimator):
@@ -117,7 +118,8 @@ def score_curves(
     if groups is None:
         raise ValueError("groups is missing: it names the held-out task of every row.")
     numbers, n_tasks = task_numbers(groups, _num_samples(X))
-    y = _check_y(y, len(numbers), classifier)
+    y = check_targets(y, len(numbers), classifier)
+    check_shuffle(shuffle)
     counts = _check_counts(n_support) if n_shot is None else _check_shots(n_shot, classifier)
     if own_classes and n_shot is None:
         raise ValueError(
@@ -143,12 +145,13 @@ def score_curves(
         name: first if one is first else _baseline(name, one, classifier, own_classes, classes)
         for name, one in models.items()
     }
-    plan = Plan(checked, X, y, numbers, counts, int(n_repeats), metric, bool(shuffle))
+    plan = Plan(checked, X, y, numbers, counts, int(n_repeats), metric, shuffle)
+    large = {k: _large(plan, k, n_shot is not None, classes) for k in counts}
     seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
     scores = np.full((len(checked), len(counts), n_tasks), np.nan)
     for i, k in enumerate(counts):
         found: list[list] = [[] for _ in checked]
-        for draw, n_draws in _all_draws(plan, k, n_shot is not None, seed):
+        for draw, n_draws in _all_draws(plan, k, large[k], n_shot is not None, seed):
             for part, (name, model) in zip(found, checked.items(), strict=True):
                 if isinstance(model, Alone) and k == 0:
                     continue  # nothing to fit
@@ -159,7 +162,7 @@ def score_curves(
         for m, parts in enumerate(found):
             if parts:
                 scores[m, i] = mean_defined(np.concatenate(parts))
-    _report(scores, counts, [_large(plan, k, n_shot is not None) for k in counts])
+    _report(scores, counts, list(large.values()))
     return counts, scores, metric
 
 
@@ -253,19 +256,25 @@ def _cells(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
     return cells, found // width
 
 
-def _large(plan: Plan, k: int, per_class: bool) -> np.ndarray:
-    """Which tasks have the rows: k for the support, and some for the query."""
+def _large(plan: Plan, k: int, per_class: bool, classes: np.ndarray | None) -> np.ndarray:
+    """Which tasks have the rows: k for the support (of every class), and some for the query.
+
+    ``classes`` are those that tasks share: a task without one of them has no row of it to show.
+    """
     if not per_class:
         return np.bincount(plan.numbers) >= k + 2
     cells, task = _cells(plan)
     fewest = np.full(task.max() + 1, np.iinfo(np.int64).max)
     np.minimum.at(fewest, task, np.bincount(cells))
+    if classes is not None:
+        fewest[np.bincount(task) < len(classes)] = 0
     return fewest >= k + 1
 
 
-def _all_draws(plan: Plan, k: int, per_class: bool, seed: int) -> Iterator[tuple[Draw, int]]:
+def _all_draws(
+    plan: Plan, k: int, large: np.ndarray, per_class: bool, seed: int
+) -> Iterator[tuple[Draw, int]]:
     """Repeated draws. More support rows are the fewer ones and others, whatever the model."""
-    large = _large(plan, k, per_class)
     if not per_class:
         yield from _draws(plan, plan.numbers, large, k, seed)
         return

@@ -21,6 +21,7 @@ from skmeta.closed_form._hierarchical_ridge import HierarchicalRidge
 from skmeta.exceptions import SkippedTaskWarning
 from skmeta.model_selection._baselines import LINEAR_MIXED, choose_baselines, make_baseline
 from skmeta.model_selection._contest import Metric, Plan, mean_defined, run_fold
+from skmeta.model_selection._targets import check_shuffle, check_targets
 from skmeta.model_selection._verdict import TaskComparison, summarise
 
 
@@ -129,7 +130,7 @@ def compare_tasks(
         raise ImportError("compare_tasks needs pandas: pip install pandas.")
     estimators, classifier = _check_estimators(estimators)
     numbers, n_tasks = task_numbers(groups, _num_samples(X))
-    y = _check_y(y, len(numbers), classifier)
+    y = check_targets(y, len(numbers), classifier)
     if groups is None or n_tasks < 3:
         raise ValueError(
             "compare_tasks trains on several tasks and is scored on others: groups must name three "
@@ -145,7 +146,7 @@ def compare_tasks(
         if name in names:
             raise ValueError(f"{name!r} is the name of a baseline: give your estimator another.")
     folds = _folds(cv, X, y, numbers, classifier)
-    shuffle = bool(shuffle)
+    check_shuffle(shuffle)
     own = {name: make_baseline(name, classifier, ks, shuffle) for name in names}
     metric = Metric.make(scoring, classifier)
     plan = Plan({**estimators, **own}, X, y, numbers, ks, int(n_repeats), metric, shuffle)
@@ -197,17 +198,6 @@ def _is_mixed(estimator: Any) -> bool:
             name = "regressor" if hasattr(estimator, "regressor") else "estimator"
             estimator = getattr(estimator, name, None)
     return estimator is not None
-
-
-def _check_y(y: Any, n_rows: int, classifier: bool) -> np.ndarray:
-    y = np.asarray(y)
-    if len(y) != n_rows:
-        raise ValueError(f"y has {len(y)} entries for {n_rows} rows.")
-    if not classifier:
-        y = y.astype(np.float64)
-        if not np.isfinite(y).all():
-            raise ValueError("y holds NaN or infinite values. Drop these rows.")
-    return y
 
 
 def _check_counts(n_support: Any) -> tuple[int, ...]:

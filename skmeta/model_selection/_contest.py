@@ -23,6 +23,7 @@ from skmeta.model_selection._draws import Draw, draw_repeats
 from skmeta.model_selection._metrics import VECTORISED, _mse, _task_means, score_each
 from skmeta.model_selection._predict import innermost, predict_tasks
 from skmeta.model_selection._scorer import ROWS_AT_A_TIME
+from skmeta.model_selection._targets import refuse_odd_answers
 
 # Probabilities are clipped here: one sure answer that is wrong shall not outweigh all others.
 LEAST_PROBABILITY = 1e-6
@@ -50,7 +51,8 @@ class Metric:
                 "scoring must be a name or a scorer made with sklearn.metrics.make_scorer, got "
                 f"{scoring!r}."
             )
-        text = scoring if isinstance(scoring, str) else scorer._score_func.__name__
+        function = getattr(scorer._score_func, "func", scorer._score_func)  # of a partial
+        text = scoring if isinstance(scoring, str) else getattr(function, "__name__", "score")
         text = text.removeprefix("neg_").replace("_", " ")
         return cls(scoring, classifier, scorer, text, scorer._sign < 0)
 
@@ -204,6 +206,7 @@ def _score(plan: Plan, model: Any, draw: Draw, n_draws: int, about: np.ndarray) 
     else:
         values = predict_tasks(model, Xs, ys, draw.support_draw, Xq, draw.query_draw, method=method)
     values = np.asarray(values)
+    refuse_odd_answers(values, method)
     if method == "predict_proba" and values.shape[1] < len(about):
         # Some estimators answer with the classes of the supports alone.
         known, narrow = np.unique(ys), values

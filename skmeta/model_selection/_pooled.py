@@ -62,7 +62,7 @@ class Columns(TransformerMixin, BaseEstimator):
     def _part(self, columns: list, numeric: bool) -> np.ndarray:
         chosen = [columns[i] for i in np.flatnonzero(self.numeric_ == numeric)]
         if numeric:
-            return np.column_stack([np.asarray(_numbers(column)) for column in chosen])
+            return np.column_stack([_as_numbers(column) for column in chosen])
         return np.column_stack([np.asarray(column).astype(str) for column in chosen])
 
 
@@ -86,6 +86,19 @@ def _numbers(column: Any) -> np.ndarray | None:
         return np.asarray(column, dtype=np.float64)
     except (TypeError, ValueError):
         return None
+
+
+def _as_numbers(column: Any) -> np.ndarray:
+    """A column that held numbers in ``fit`` as floats; words that turn up in it are missing."""
+    found = _numbers(column)
+    return np.array([_number(value) for value in column]) if found is None else found
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return np.nan
 
 
 # ------------------------------------------------------------------- the models

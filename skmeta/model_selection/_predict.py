@@ -89,7 +89,13 @@ def predict_tasks(
             "task would be recognised. Convert both to one type."
         )
     ids, support = np.unique(support_ids, return_inverse=True)
-    place = np.searchsorted(ids, query_ids).clip(max=len(ids) - 1)
+    try:
+        place = np.searchsorted(ids, query_ids).clip(max=len(ids) - 1)
+    except TypeError as error:
+        raise ValueError(
+            f"groups_support holds {type(ids[0]).__name__} ids and groups "
+            f"{type(query_ids[0]).__name__} ids, which do not compare. Convert both to one type."
+        ) from error
     query = np.where(ids[place] == query_ids, place, -1)
     batch = TaskBatch(support.astype(np.int64), query, len(ids))
     if not isinstance(innermost(estimator), MetaEstimator):

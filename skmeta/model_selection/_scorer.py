@@ -21,6 +21,7 @@ from skmeta.exceptions import SkippedTaskWarning
 from skmeta.model_selection._draws import Draw, draw_repeats
 from skmeta.model_selection._metrics import VECTORISED, response_method, score_each
 from skmeta.model_selection._predict import innermost, predict_tasks
+from skmeta.model_selection._targets import check_targets, refuse_odd_answers
 
 # Rows times repeats that are adapted to in one go.
 ROWS_AT_A_TIME = 2**20
@@ -162,9 +163,7 @@ class TaskScorer(BaseEstimator):
             )
         n_rows = _num_samples(X)
         numbers, n_tasks = task_numbers(groups, n_rows)
-        y = np.asarray(y)
-        if len(y) != n_rows:
-            raise ValueError(f"y has {len(y)} entries for {n_rows} rows.")
+        y = check_targets(y, n_rows, is_classifier(estimator))
         if self.n_shot is not None and not is_classifier(estimator):
             raise ValueError("n_shot counts rows a class; for a regressor use n_support.")
         quota, cells = self._quota(estimator, y, numbers, n_tasks)
@@ -248,6 +247,8 @@ class TaskScorer(BaseEstimator):
             draw.query_draw,
             method=method,
         )
+        values = np.asarray(values)
+        refuse_odd_answers(values, method)
         target = y[draw.query]
         if isinstance(name, str) and name in VECTORISED:
             return VECTORISED[name](target, values, draw.query_draw, n_draws)

@@ -13,6 +13,8 @@ from sklearn.utils.validation import _num_samples
 from skmeta.base._groups import task_numbers
 from skmeta.model_selection._scorer import TaskScorer
 
+DEFAULTS = TaskScorer().get_params()
+
 
 def cross_validate_tasks(
     estimator: Any,
@@ -47,7 +49,7 @@ def cross_validate_tasks(
     scoring : str, callable, TaskScorer, list, dict or None, default=None
         As for :class:`TaskScorer`; several as a list of names or a dict.
     n_support, n_shot, n_repeats, shuffle, random_state
-        As for :class:`TaskScorer`.
+        As for :class:`TaskScorer`. One that is given as ``scoring`` has its own.
     n_jobs : int or None, default=None
         Folds in parallel.
 
@@ -74,17 +76,24 @@ def cross_validate_tasks(
             "row."
         )
 
+    options = {
+        "n_support": n_support,
+        "n_shot": n_shot,
+        "n_repeats": n_repeats,
+        "shuffle": shuffle,
+        "random_state": random_state,
+    }
+    changed = {name for name, value in options.items() if value is not DEFAULTS[name]}
+
     def scorer(scoring: Any) -> TaskScorer:
-        if isinstance(scoring, TaskScorer):
-            return scoring
-        return TaskScorer(
-            scoring,
-            n_support=n_support,
-            n_shot=n_shot,
-            n_repeats=n_repeats,
-            shuffle=shuffle,
-            random_state=random_state,
-        )
+        if not isinstance(scoring, TaskScorer):
+            return TaskScorer(scoring, **options)
+        if changed:
+            raise ValueError(
+                f"The TaskScorer given as scoring has its own {', '.join(sorted(changed))}: set "
+                "them there."
+            )
+        return scoring
 
     if isinstance(scoring, Mapping):
         scorers: Any = {name: scorer(one) for name, one in scoring.items()}

@@ -32,8 +32,8 @@ class MAMLRegressor(MAMLFamily, NumberLoss, LevelAugmentation, MetaRegressor):
         The net. None is a multi-layer perceptron; its columns are standardised by the training
         rows, and beyond three standard deviations grow like a logarithm. An instance is copied
         with its weights; a callable (a class, say) is called as
-        ``module(n_inputs, n_outputs)``, or without arguments. Batch norms use the statistics of the
-        support rows, at prediction too.
+        ``module(n_inputs, n_outputs)``, or without arguments if it needs none. Such a net gets the
+        columns as they are. Batch norms use the statistics of the support rows, at prediction too.
     algorithm : {"maml", "fomaml", "anil", "reptile", "maml++"}, default="maml"
         "maml" differentiates through the inner gradients; "fomaml" takes them as constants (first
         order, faster); "anil" adapts the last layer only (fast); "reptile" moves the start towards

@@ -40,8 +40,8 @@ class MAMLClassifier(MAMLFamily, WeightedClassLoss, EmbeddingModule, MetaClassif
         standardised by the training rows, and beyond three standard deviations grow like a
         logarithm. "conv4" is the four-block convolutional net of the literature, for images of
         ``image_shape``. An instance is copied with its weights; a callable (a class, say) is
-        called as ``module(n_inputs)``, or without arguments. Batch norms use the statistics of the
-        support rows, at prediction too.
+        called as ``module(n_inputs)``, or without arguments if it needs none. Such a net gets the
+        columns as they are. Batch norms use the statistics of the support rows, at prediction too.
     image_shape : tuple of int or None, default=None
         (height, width) or (channels, height, width) of the image in a row, for "conv4".
     rotate_classes : bool, default=False

@@ -159,3 +159,11 @@ def test_tasks_of_one_class_and_one_row_do_no_harm():
     model = AutoMetaClassifier(**FAST).fit(X[keep], y[keep], groups=groups[keep])
     proba = model.adapt(X[:1], y[:1]).predict_proba(X[1:9])
     assert np.isfinite(proba).all()
+
+
+def test_labels_that_tasks_do_not_share_are_refused():
+    groups = np.repeat(np.arange(8), 6)
+    X = np.random.default_rng(0).normal(size=(48, 1))
+    labels = np.array([f"{task}-{x > 0}" for task, x in zip(groups, X[:, 0], strict=True)])
+    with pytest.raises(ValueError, match=r"labels that tasks share.*ProtoNetClassifier"):
+        AutoMetaClassifier(random_state=0).fit(X, labels, groups=groups)

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from skmeta import ALPaCARegressor, AutoMetaRegressor, HierarchicalRidge
 from skmeta.auto import _regressor
 from skmeta.auto._regressor import Regressors
-from skmeta.model_selection import predict_tasks
+from skmeta.model_selection import TaskScorer, predict_tasks
 
 FAST = {"cv": 3, "n_repeats": 2, "n_support": (0, 2, 5), "random_state": 0}
 
@@ -159,7 +159,18 @@ def test_odd_support_sizes_are_refused(n_support):
         AutoMetaRegressor(**{**FAST, "n_support": n_support}).fit(X, y, groups=groups)
 
 
-def test_tasks_too_small_for_every_size_are_refused():
-    X, y, groups = tasks("lines", n_tasks=5, n_rows=4)
-    with pytest.raises(ValueError, match="Lower n_support"):
-        AutoMetaRegressor(cv=2, n_support=(50,)).fit(X, y, groups=groups)
+@pytest.mark.parametrize("n_support", [(0, 5), (0, 1, 3, 5, 10), (50,)])
+@pytest.mark.parametrize("n_rows", [2, 3, 6])
+def test_small_tasks_are_judged_by_what_they_have(n_rows, n_support):
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(30), n_rows)
+    X = rng.normal(size=(len(groups), 1))
+    y = X[:, 0] + rng.normal(0, 2, 30)[groups] + 0.1 * rng.normal(size=len(groups))
+    train = groups < 15
+    model = AutoMetaRegressor(cv=2, n_support=n_support, n_repeats=2, random_state=0)
+    model.fit(X[train], y[train], groups=groups[train])
+    assert model.weights_.columns.max() == min(n_rows - 1, max(n_support))
+    error = TaskScorer("neg_mean_squared_error", n_support=n_rows - 1)
+    ridge = HierarchicalRidge().fit(X[train], y[train], groups=groups[train])
+    new = X[~train], y[~train], groups[~train]
+    assert error(model, *new) > 1.5 * error(ridge, *new)

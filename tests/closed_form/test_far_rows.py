@@ -9,6 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+from skmeta import HierarchicalRidge
 from skmeta.core.tasks import TaskRows
 from skmeta.model_selection import predict_tasks
 from tests.base.tasks import instance, wards, waves
@@ -161,3 +162,32 @@ def test_a_machine_of_many_long_rows_says_that_it_is_not_solved(models):
     with pytest.warns(ConvergenceWarning, match="not solved to the end.*lower C"):
         far = model.adapt(300 * X[many], labels)
     assert np.isfinite(far.decision_function(X)).all()
+
+
+def test_a_mixed_model_answers_exactly_or_refuses():
+    """It keeps moments alone: squares, in which a noise of usual size must not be lost."""
+    rng = np.random.default_rng(0)
+    groups, X = np.repeat(np.arange(20), 8), rng.normal(size=(160, 2))
+    slopes = rng.normal(1, 0.5, (20, 2))[groups]
+    y = rng.normal(size=20)[groups] + (slopes * X).sum(1) + 0.3 * rng.normal(size=160)
+    model = HierarchicalRidge().fit(X, y, groups=groups)
+    rows, targets = rng.normal(size=(10, 2)), rng.normal(size=10)
+    for far in (1e2, 1e4, 1e5):
+        support = rows + np.array([far, 0.0])
+        z = np.column_stack([np.ones(10), model._scaled(support)])
+        level, root, noise = (model.meta_params_[name][0] for name in ("mean", "root", "noise"))
+        known = (targets - model.y_mean_) / model.y_scale_ - z @ level
+        # Coordinates of the root: a ridge regression with the noise as its penalty.
+        mean, _ = ridge(z @ root, known[:, None], noise, z @ root)
+        wanted = model.y_mean_ + model.y_scale_ * (z @ level + mean[:, 0])
+        halves = model.adapt(support[:5], targets[:5]).update(support[5:], targets[5:])
+        for adapted in (model.adapt(support, targets), halves):
+            np.testing.assert_allclose(adapted.predict(support), wanted, atol=1e-4)
+    adapted = model.adapt(rows, targets)
+    for call in (
+        lambda: model.adapt(rows + 1e7, targets),
+        lambda: adapted.update(rows + 1e7, targets),
+        lambda: model.task_effects(rows + 1e10, targets, np.zeros(10)),
+    ):
+        with pytest.raises(ValueError, match="so far outside the training rows"):
+            call()

@@ -495,3 +495,16 @@ def test_a_target_of_one_column_keeps_its_shape(tasks):
     model = quick(max_iter=2).fit(X, y[:, None], groups=groups).adapt(X[:3], y[:3, None])
     mean, std = model.predict(X, return_std=True)
     assert mean.shape == std.shape == (len(X), 1)
+
+
+def test_more_inducing_points_than_rows_allow():
+    rng = np.random.default_rng(0)
+    groups, X = np.repeat(np.arange(20), 15), rng.uniform(-3, 3, (300, 1))
+    y = 2 * np.sin(2 * X[:, 0]) + rng.normal(size=20)[groups] + 0.2 * rng.normal(size=300)
+    counts = []
+    for n_inducing in (30, 100, 300):
+        model = HierarchicalGPRegressor(n_inducing=n_inducing, max_iter=15, random_state=0)
+        model.fit(X, y, groups=groups)
+        counts.append(model.n_inducing_)
+        assert np.mean((model.predict(X) - y.mean() - 2 * np.sin(2 * X[:, 0])) ** 2) < 0.1
+    assert 25 < counts[0] < counts[1] <= counts[2]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.linalg import block_diag
 from scipy.stats import multivariate_normal
+from sklearn.base import clone
 
 from skmeta import HierarchicalRidge
 from skmeta.datasets import fetch_rdataset
@@ -580,3 +581,21 @@ def test_agrees_with_statsmodels(method):
     effects = model.task_effects(X, y, groups)["effect"]
     theirs = np.array([other.random_effects[g] for g in range(len(RAGGED))])
     assert_allclose(effects, theirs, atol=0.01)
+
+
+@pytest.mark.parametrize("method", ["reml", "ml"])
+@pytest.mark.parametrize("extra", ["constant", "copies"])
+def test_columns_that_say_nothing_leave_the_others_alone(extra, method):
+    rng = np.random.default_rng(12)
+    groups, X = np.repeat(np.arange(12), 10), rng.normal(size=(120, 2))
+    slopes = rng.normal(1, 0.5, size=(12, 2))[groups]
+    y = rng.normal(size=12)[groups] + (slopes * X).sum(1) + 0.3 * rng.normal(size=120)
+    ridge = HierarchicalRidge(method=method, mean_prior="ridge", covariance="isotropic")
+    plain = clone(ridge).fit(X, y, groups=groups)
+    for n in (3, 20):
+        more = np.zeros((120, n)) if extra == "constant" else np.tile(X, (1, n))
+        wide = np.column_stack([X, more])
+        model = clone(ridge).fit(wide, y, groups=groups)
+        assert_allclose(model.predict(wide), plain.predict(X), atol=5e-3)
+        if extra == "constant":
+            assert_allclose(model.coef_mean_.iloc[:3], plain.coef_mean_, atol=1e-3)

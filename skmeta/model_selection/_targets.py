@@ -1,0 +1,52 @@
+"""Checks of what is scored: targets, answers, and the way support rows are picked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import column_or_1d
+
+from skmeta.base._groups import is_missing
+from skmeta.base._rows import refuse_odd_targets
+
+
+def check_targets(y: Any, n_rows: int, classifier: bool, name: str = "y") -> np.ndarray:
+    """Targets as an array: numbers, of any shape, or labels (n_rows,)."""
+    refuse_odd_targets(y)
+    y = np.asarray(y)
+    if len(y) != n_rows:
+        raise ValueError(f"{name} has {len(y)} entries for {n_rows} rows.")
+    if classifier:
+        y = column_or_1d(y)
+        n_missing = sum(map(is_missing, y)) if y.dtype.kind in "fO" else 0
+        if n_missing:
+            raise ValueError(f"{name} has {n_missing} missing labels. Drop these rows.")
+        if y.dtype == object and len({isinstance(label, str) for label in y}) > 1:
+            raise ValueError(
+                f"{name} mixes strings and other labels. Convert all labels to one type."
+            )
+        return y
+    y = y if y.dtype.kind in "biuf" else y.astype(np.float64)
+    if not np.isfinite(y).all():
+        raise ValueError(f"{name} holds NaN or infinite values. Drop these rows.")
+    return y
+
+
+def refuse_odd_answers(values: np.ndarray, method: str) -> None:
+    """Refuse answers that a metric would turn into NaN: they would look like tasks left out."""
+    if values.dtype.kind != "f":
+        return
+    odd = np.isnan(values) if method == "decision_function" else ~np.isfinite(values)
+    n_odd = int(odd.reshape(len(values), -1).any(axis=1).sum())
+    if n_odd:
+        raise ValueError(
+            f"The estimator's {method} answered with NaN or infinite values for {n_odd} of "
+            f"{len(values)} rows, which no metric can take."
+        )
+
+
+def check_shuffle(shuffle: Any) -> None:
+    """Refuse what is neither True nor False: any word would count as True."""
+    if not isinstance(shuffle, bool | np.bool_):
+        raise ValueError(f"shuffle must be True or False, got {shuffle!r}.")
