@@ -16,7 +16,6 @@ from skmeta.auto._blend import blend_weights
 from skmeta.auto._members import Team, fit_members, predict_left_out
 from skmeta.base._constraints import POSITIVE_INT
 from skmeta.base._estimator import MetaEstimator
-from skmeta.base._groups import task_numbers
 from skmeta.base._optional import require
 from skmeta.base._rows import TaskBatch
 from skmeta.core.learner import Learner
@@ -81,9 +80,8 @@ class AutoMeta(MetaEstimator):
     def _fit(self, X: Any, y: Any, groups: Any) -> AutoMeta:
         self._validate_params()
         sizes = _checked_sizes(self.n_support)
+        X, y, numbers, n_tasks = self._check_tasks(X, y, groups)
         self.__dict__.pop("members_", None)  # a fit that fails must not leave half of two fits
-        X, y = self._check_rows(X, y, reset=True)
-        numbers, n_tasks = task_numbers(groups, len(X))
         self._fit_targets(y, numbers, n_tasks, groups is not None)
         n_useful = n_tasks if n_tasks == 1 else int((np.bincount(numbers) > 1).sum())
         if n_useful == 0:

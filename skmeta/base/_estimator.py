@@ -126,10 +126,9 @@ class MetaEstimator(EpisodicTraining, TellingFit, Html, Pickling, ABC):
     def _fit(self, X: Any, y: Any, groups: Any) -> MetaEstimator:
         self._validate_params()
         check_layer_sizes(getattr(self, "hidden_layer_sizes", ()))
+        X, y, numbers, n_tasks = self._check_tasks(X, y, groups)
         if not getattr(self, "warm_start", False):
             self.__dict__.pop("learner_", None)  # a fit that fails must not leave half of two fits
-        X, y = self._check_rows(X, y, reset=True)
-        numbers, n_tasks = task_numbers(groups, len(X))
         self._fit_targets(y, numbers, n_tasks, groups is not None)
         y = self._encode(y, numbers, n_tasks)
         X = self._fit_features(X, y, numbers)
@@ -149,6 +148,19 @@ class MetaEstimator(EpisodicTraining, TellingFit, Html, Pickling, ABC):
             self._train(learner, X, y, numbers, generator, keeper, teller)
         self.__dict__.update(results(learner))
         return self
+
+    def _check_tasks(
+        self, X: Any, y: Any, groups: Any
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+        """Check rows and task ids; what is malformed leaves an earlier fit as it was."""
+        before = dict(self.__dict__)
+        X, y = self._check_rows(X, y, reset=True)
+        try:
+            return X, y, *task_numbers(groups, len(X))
+        except ValueError:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
 
     def _results(
         self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray, n_tasks: int, learner: Learner

@@ -53,7 +53,7 @@ def refuse_odd_targets(y: Any) -> None:
         raise ValueError("y is sparse, but dense targets are required. Use y.toarray().")
     # pandas' own missing value cannot even be compared with itself; and of a list of strings with a
     # NaN numpy would make the label "nan".
-    listed = isinstance(y, list | tuple) and any(map(is_missing, y))
+    listed = isinstance(y, list | tuple) and any(v is not None and is_missing(v) for v in y)
     if listed or (hasattr(y, "isna") and np.any(y.isna())):
         raise ValueError("Input y contains NaN (missing values). Drop these rows.")
 

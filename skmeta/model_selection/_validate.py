@@ -85,15 +85,14 @@ def cross_validate_tasks(
     }
     changed = {name for name, value in options.items() if value is not DEFAULTS[name]}
 
+    if changed and isinstance(scoring, TaskScorer):
+        raise ValueError(
+            f"The TaskScorer given as scoring has its own {', '.join(sorted(changed))}: set them "
+            "there."
+        )
+
     def scorer(scoring: Any) -> TaskScorer:
-        if not isinstance(scoring, TaskScorer):
-            return TaskScorer(scoring, **options)
-        if changed:
-            raise ValueError(
-                f"The TaskScorer given as scoring has its own {', '.join(sorted(changed))}: set "
-                "them there."
-            )
-        return scoring
+        return scoring if isinstance(scoring, TaskScorer) else TaskScorer(scoring, **options)
 
     if isinstance(scoring, Mapping):
         scorers: Any = {name: scorer(one) for name, one in scoring.items()}

@@ -6,6 +6,7 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from skmeta import AutoMetaRegressor, HierarchicalRidge
+from skmeta.base import MetaRegressor
 from skmeta.base._module import build_module
 from tests.base.tasks import waves
 from tests.instances import small
@@ -26,14 +27,23 @@ def test_none_in_an_array_of_objects_is_a_missing_target(name):
 
 
 @pytest.mark.parametrize("make", [HierarchicalRidge, AutoMetaRegressor])
-def test_a_fit_that_fails_leaves_no_half_of_two(make):
+def test_a_fit_that_fails_leaves_no_half_of_two(make, monkeypatch):
     X, y, groups = waves()
+    wide = np.column_stack([X, X])
     model = make() if make is HierarchicalRidge else small("AutoMetaRegressor")
-    model.fit(X, y, groups=groups)
+    before = model.fit(X, y, groups=groups).predict(X)
     with pytest.raises(ValueError, match="groups has"):
-        model.fit(np.column_stack([X, X]), y, groups=groups[:-1])
+        model.fit(wide, y, groups=groups[:-1])
+    np.testing.assert_array_equal(model.predict(X), before)
+
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(MetaRegressor, "_fit_targets", fail)
+    with pytest.raises(MemoryError):
+        model.fit(wide, y, groups=groups)
     with pytest.raises(NotFittedError):
-        model.predict(X)
+        model.predict(wide)
 
 
 class Sized(nn.Module):
