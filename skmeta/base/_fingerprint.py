@@ -51,13 +51,18 @@ def fingerprint_of(
     return digest.hexdigest()
 
 
-def _feed(digest: Any, value: Any) -> None:
-    """Add a value so that different values, or orders of them, give different digests."""
+def _feed(digest: Any, value: Any, around: tuple = ()) -> None:
+    """Add a value so that different values, or orders of them, give different digests.
+
+    ``around`` are the functions that it is a part of: they may call each other.
+    """
+    if any(value is function for function in around):
+        value = "itself"
     if isinstance(value, Tensor):
         value = np.ascontiguousarray(value.detach().cpu().numpy())
     if isinstance(value, nn.Module):
         # What a module is made of need not be in its repr: the delta of a Huber loss is not.
-        settings = {name: _plain(vars(part)) for name, part in value.named_modules()}
+        settings = {name: _plain(part) for name, part in value.named_modules()}
         value = [type(value).__qualname__, repr(value), settings, dict(value.state_dict())]
     elif isinstance(value, np.random.RandomState):
         value = list(value.get_state(legacy=True))
@@ -66,7 +71,9 @@ def _feed(digest: Any, value: Any) -> None:
     elif isinstance(value, types.CodeType):
         value = [value.co_code.hex(), repr(value.co_names), value.co_consts]
     elif callable(value):
-        value = _function(value)
+        value, around = _function(value), (*around, value)
+    elif type(value).__repr__ is object.__repr__:  # that would name a place in memory
+        value = [type(value).__qualname__, _plain(value)]
     if isinstance(value, np.ndarray):
         digest.update(f"array {value.dtype.str} {value.shape}:".encode())
         data = value.astype(str) if value.dtype == object else value
@@ -74,36 +81,35 @@ def _feed(digest: Any, value: Any) -> None:
     elif isinstance(value, dict):
         digest.update(f"dict {len(value)}:".encode())
         for key in sorted(value, key=repr):
-            _feed(digest, key)
-            _feed(digest, value[key])
+            _feed(digest, key, around)
+            _feed(digest, value[key], around)
     elif isinstance(value, list | tuple):
         digest.update(f"list {len(value)}:".encode())
         for item in value:
-            _feed(digest, item)
+            _feed(digest, item, around)
     else:
         text = f"{type(value).__qualname__} {value!r}"
         digest.update(f"{len(text)} {text}:".encode())
 
 
 def _function(value: Any) -> list:
-    """A function's name, its code, and the values that it was made with."""
+    """A function's name, its code, what it is bound to, and the values that it was made with."""
     name = [getattr(value, "__module__", ""), getattr(value, "__qualname__", "")]
     name.append(type(value).__qualname__)
     code = getattr(value, "__code__", None)
     if code is None:  # a class, or an object that is called
-        return [*name, _plain(getattr(value, "__dict__", {}))]
+        return [*name, _plain(value)]
+    owner = getattr(value, "__self__", None)
     found = [*name, code, value.__defaults__, value.__kwdefaults__]
-    for cell in value.__closure__ or ():
-        inner = cell.cell_contents
-        found.append(name if inner is value else inner)  # a function may call itself
-    return found
+    found.append(owner if isinstance(owner, nn.Module) else _plain(owner))
+    return found + [cell.cell_contents for cell in value.__closure__ or ()]
 
 
-def _plain(attributes: Any) -> dict[str, Any]:
-    """Attributes that are plain values, or sequences of them."""
+def _plain(thing: Any) -> dict[str, Any]:
+    """Attributes of a thing that are plain values, or sequences of them."""
     return {
         name: value
-        for name, value in dict(attributes).items()
+        for name, value in dict(getattr(thing, "__dict__", {})).items()
         if isinstance(value, PLAIN)
         or (isinstance(value, list | tuple) and all(isinstance(v, PLAIN) for v in value))
     }

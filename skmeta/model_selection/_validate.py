@@ -83,7 +83,7 @@ def cross_validate_tasks(
         "shuffle": shuffle,
         "random_state": random_state,
     }
-    changed = {name for name, value in options.items() if value is not DEFAULTS[name]}
+    changed = {name for name, value in options.items() if value != DEFAULTS[name]}
 
     if changed and isinstance(scoring, TaskScorer):
         raise ValueError(

@@ -45,7 +45,33 @@ class Scaled(nn.Module):
         return self.scale * self.linear(x)
 
 
+class Power:
+    """A loss as an object that is called, or as its method."""
+
+    def __init__(self, exponent):
+        self.exponent = exponent
+
+    def __call__(self, outputs, targets):
+        return (outputs - targets).abs() ** self.exponent
+
+    def loss(self, outputs, targets):
+        return self(outputs, targets)
+
+
+class Holder:
+    def __init__(self, value):
+        self.value = value
+
+
+def held(value):
+    holder = Holder(value)
+    return lambda outputs, targets: (outputs - targets).abs() ** holder.value
+
+
 PAIRS = {
+    "object that is called": lambda v: {"loss": Power(v)},
+    "method": lambda v: {"loss": Power(v).loss},
+    "object in a closure": lambda v: {"loss": held(v)},
     "number": lambda v: {"inner_lr": v},
     "partial": lambda v: {"optimizer": functools.partial(torch.optim.SGD, momentum=v)},
     "partial of a partial": lambda v: {
@@ -77,14 +103,18 @@ def test_a_constant_in_the_code():
     assert digest(loss=first) != digest(loss=second)
 
 
-def test_a_function_that_calls_itself():
-    def make():
+def test_functions_that_call_themselves_and_each_other():
+    def make(least):
         def halve(x):
-            return x if x < 1 else halve(x / 2)
+            return x if x < least else third(x / 2)
+
+        def third(x):
+            return halve(third(x)) if x > 9 else x / 3
 
         return halve
 
-    assert digest(loss=make()) == digest(loss=make())
+    assert digest(loss=make(1)) == digest(loss=make(1))
+    assert digest(loss=make(1)) != digest(loss=make(2))
 
 
 def test_labels_of_another_meaning_are_another_training(tmp_path):
