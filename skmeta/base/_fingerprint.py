@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import types
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,10 @@ def _function(value: Any) -> list:
     owner = getattr(value, "__self__", None)
     found = [*name, code, value.__defaults__, value.__kwdefaults__]
     found.append(owner if isinstance(owner, nn.Module) else _plain(owner))
-    return found + [cell.cell_contents for cell in value.__closure__ or ()]
+    for cell in value.__closure__ or ():
+        with suppress(ValueError):  # a name that has no value yet
+            found.append(cell.cell_contents)
+    return found
 
 
 def _plain(thing: Any) -> dict[str, Any]:
