@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "skmeta"
 FLOORS = {
     "_version": 0,
+    "_optional": 0,
     "exceptions": 0,
     "core": 1,
     "operators": 1,

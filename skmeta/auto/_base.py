@@ -12,11 +12,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skmeta._optional import require
 from skmeta.auto._blend import blend_weights
 from skmeta.auto._members import Team, fit_members, predict_left_out
 from skmeta.base._constraints import POSITIVE_INT
 from skmeta.base._estimator import MetaEstimator
-from skmeta.base._optional import require
 from skmeta.base._rows import TaskBatch
 from skmeta.core.learner import Learner
 

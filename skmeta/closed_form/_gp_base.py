@@ -12,8 +12,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from skmeta._optional import require
 from skmeta.base import MarginalEstimator
-from skmeta.base._optional import require
 from skmeta.closed_form._gp_learner import GPLearner
 from skmeta.core.gp import Hyper
 

@@ -10,10 +10,10 @@ import numpy as np
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from skmeta._optional import require
 from skmeta.base import MarginalEstimator, MetaClassifier
 from skmeta.base._constraints import POSITIVE_INT
 from skmeta.base._groups import check_ids
-from skmeta.base._optional import require
 from skmeta.base._rows import TaskBatch, task_rows
 from skmeta.closed_form._logistic_learner import LogisticLearner
 

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from skmeta.base._optional import require
+from skmeta._optional import require
 
 HOME_VARIABLE = "SKMETA_DATA_HOME"
 TIMEOUT = 60  # s

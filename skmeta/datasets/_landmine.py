@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.utils import Bunch
 
-from skmeta.base._optional import require
+from skmeta._optional import require
 from skmeta.datasets._fetch import find_files
 from skmeta.datasets._pack import pack_table
 from skmeta.datasets._read import check_arrays, read_cells

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
-from skmeta.base._optional import require
+from skmeta._optional import require
 from skmeta.datasets._fetch import find_files, find_present
 from skmeta.datasets._pack import pack_images
 from skmeta.datasets._read import check_arrays, read_bytes, read_npz, refuse

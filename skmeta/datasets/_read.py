@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skmeta.base._optional import require
+from skmeta._optional import require
 
 if TYPE_CHECKING:
     import pandas as pd
