@@ -159,8 +159,9 @@ def test_odd_support_sizes_are_refused(n_support):
         AutoMetaRegressor(**{**FAST, "n_support": n_support}).fit(X, y, groups=groups)
 
 
-@pytest.mark.parametrize("n_support", [(0, 5), (0, 1, 3, 5, 10), (50,)])
-@pytest.mark.parametrize("n_rows", [2, 3, 6])
+@pytest.mark.parametrize(
+    ("n_rows", "n_support"), [(2, (0, 1, 3)), (3, (0, 5)), (6, (0, 5)), (6, (50,))]
+)
 def test_small_tasks_are_judged_by_what_they_have(n_rows, n_support, small_net):
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(30), n_rows)

@@ -11,7 +11,7 @@ from skmeta.base._module import build_module
 from tests.base.tasks import waves
 from tests.instances import small
 
-REGRESSORS = ["MAMLRegressor", "HierarchicalRidge", "HierarchicalGPRegressor", "AutoMetaRegressor"]
+REGRESSORS = ["MAMLRegressor", "HierarchicalRidge", "HierarchicalGPRegressor"]
 
 
 @pytest.mark.parametrize("name", REGRESSORS)

@@ -34,19 +34,19 @@ def rows():
 def test_labels_as_a_column_are_labels():
     X, _, labels, groups = rows()
     column = pd.DataFrame({"sick": labels})
+    model = HierarchicalLogisticRegression().fit(X, labels, groups=groups)
     for how in ({}, {"n_shot": 2}, {"scoring": "neg_log_loss"}):
-        flat, columned = (
-            cross_validate_tasks(LOGISTIC, X, one, groups, cv=3, n_repeats=2, **how)["test_score"]
-            for one in (labels, column)
+        scorer = TaskScorer(n_repeats=2, **how)
+        np.testing.assert_array_equal(
+            scorer.score_tasks(model, X, column, groups),
+            scorer.score_tasks(model, X, labels, groups),
         )
-        np.testing.assert_array_equal(flat, columned)
     flat, columned = (
         compare_tasks(
-            LOGISTIC, X, one, groups, cv=3, n_support=(0, 3), n_repeats=1,
-            baselines="pooled logistic",
+            LOGISTIC, X, one, groups, cv=3, n_support=3, n_repeats=1, baselines=False
         ).table_["score"]
         for one in (labels, column)
-    )  # fmt: skip
+    )
     np.testing.assert_array_equal(flat, columned)
 
 
