@@ -16,6 +16,7 @@ from skmeta.base._rows import (
     AS_NUMBERS,
     TOO_FAR,
     TaskBatch,
+    refuse_odd_labels,
     refuse_odd_targets,
     resolve_device,
     task_rows,
@@ -49,11 +50,7 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
         fewest = 2 if reset else 1
         refuse_odd_targets(y)
         X, y = validate_rows(self, X, y, reset=reset, **AS_NUMBERS, ensure_min_samples=fewest)
-        missing = sum(label is None for label in y) if y.dtype == object else 0
-        if missing:
-            raise ValueError(f"y has {missing} missing labels (None). Drop these rows.")
-        if y.dtype == object and len({isinstance(label, str) for label in y}) > 1:
-            raise ValueError("y mixes strings and other labels. Convert all labels to one type.")
+        refuse_odd_labels(y)
         with warnings.catch_warnings():
             if not reset:  # many classes and few rows are what a support looks like
                 warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)

@@ -58,6 +58,15 @@ def refuse_odd_targets(y: Any) -> None:
         raise ValueError("Input y contains NaN (missing values). Drop these rows.")
 
 
+def refuse_odd_labels(y: np.ndarray, name: str = "y") -> None:
+    """Refuse labels that are missing, or of types that cannot be sorted together."""
+    missing = sum(map(is_missing, y)) if y.dtype.kind in "fO" else 0
+    if missing:
+        raise ValueError(f"{name} has {missing} missing labels (None). Drop these rows.")
+    if y.dtype == object and len({isinstance(label, str) for label in y}) > 1:
+        raise ValueError(f"{name} mixes strings and other labels. Convert all labels to one type.")
+
+
 def task_rows(
     X: np.ndarray,
     y: np.ndarray | None,

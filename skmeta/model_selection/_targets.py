@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import column_or_1d
 
-from skmeta.base._groups import is_missing
-from skmeta.base._rows import refuse_odd_targets
+from skmeta.base._rows import refuse_odd_labels, refuse_odd_targets
 
 
 def check_targets(y: Any, n_rows: int, classifier: bool, name: str = "y") -> np.ndarray:
@@ -19,13 +18,7 @@ def check_targets(y: Any, n_rows: int, classifier: bool, name: str = "y") -> np.
         raise ValueError(f"{name} has {len(y)} entries for {n_rows} rows.")
     if classifier:
         y = column_or_1d(y)
-        n_missing = sum(map(is_missing, y)) if y.dtype.kind in "fO" else 0
-        if n_missing:
-            raise ValueError(f"{name} has {n_missing} missing labels. Drop these rows.")
-        if y.dtype == object and len({isinstance(label, str) for label in y}) > 1:
-            raise ValueError(
-                f"{name} mixes strings and other labels. Convert all labels to one type."
-            )
+        refuse_odd_labels(y, name)
         return y
     y = y if y.dtype.kind in "biuf" else y.astype(np.float64)
     if not np.isfinite(y).all():
