@@ -85,10 +85,14 @@ class GPClassifierLearner(GPLearner):
             return (2 * codes - 1).to(dtype).unsqueeze(-1)
         return 2 * F.one_hot(codes, self.n_classes).to(dtype) - 1
 
-    def _parts(self, h: Hyper, rows: Padded, own_part: bool) -> tuple[Parts, Tensor]:
+    def _parts(
+        self, h: Hyper, rows: Padded, own_part: bool, factor: Tensor | None
+    ) -> tuple[Parts, Tensor]:
         assert rows.y is not None
         sign, theta = self._sign[rows.y], self._theta[rows.y]
-        parts = parts_of(h, rows.x, rows.mask, self.inducing, own_part=own_part, noise=1 / theta)
+        parts = parts_of(
+            h, rows.x, rows.mask, self.inducing, own_part=own_part, noise=1 / theta, factor=factor
+        )
         target = sign / (2 * theta)
         return parts, target if rows.mask is None else target * rows.mask
 
@@ -106,18 +110,19 @@ class GPClassifierLearner(GPLearner):
 
     def _posterior(self, h: Hyper, rows: TaskRows, generator: Generator) -> tuple[Tensor, Tensor]:
         found = super()._posterior(h, rows, generator)
+        factor = self._factor(h)
         for _ in range(FINAL_ROUNDS):
             mean, root = found
             total = None
             for batch in self._batches(rows, generator):
-                parts, y = self._parts(h, batch, rows.n_tasks > 1)
+                parts, y = self._parts(h, batch, rows.n_tasks > 1, factor)
                 solved = solve(parts, y)
                 spread = (solved.phi @ root).square().sum(2)
                 inverse = solved.inverse
                 if inverse.ndim == 3:
                     inverse = inverse.diagonal(dim1=1, dim2=2)
                 self._move(batch, solved.y - solved.phi @ mean, inverse - spread)
-                parts, y = self._parts(h, batch, rows.n_tasks > 1)
+                parts, y = self._parts(h, batch, rows.n_tasks > 1, factor)
                 sums = evidence(parts, solve(parts, y), y)
                 total = sums if total is None else add(total, sums)
             assert total is not None

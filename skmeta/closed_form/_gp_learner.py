@@ -19,6 +19,7 @@ from skmeta.core.gp import (
     bound_and_slopes,
     careful_cholesky,
     evidence,
+    inducing_factor,
     parts_of,
     shared_features,
     solve,
@@ -37,8 +38,8 @@ LEAST_NOISE = 1e-6
 PRIOR_WIDTH = 3.0
 SCALARS = ("noise", "constant", "rbf", "shared_linear", "shared_rbf")
 VECTORS = ("linear", "length", "shared_length")
-# Padded rows times the widest task: what one batch of covariances may hold.
-CELLS_AT_A_TIME = 2**21
+# Numbers in each of the matrices of a batch in training: a megabyte stays in the processor's cache.
+CELLS_AT_A_TIME = 2**17
 
 
 class GPLearner(MarginalLearner):
@@ -162,12 +163,16 @@ class GPLearner(MarginalLearner):
             batches = whole if whole is not None else list(self._batches(part, generator))
             with torch.enable_grad():
                 h = self._unpack(values)
-                parts = [self._parts(h, batch, rows.n_tasks > 1) for batch in batches]
+                factor = self._factor(h)
+                parts = [self._parts(h, batch, rows.n_tasks > 1, factor) for batch in batches]
                 bound = bound_and_slopes(parts, weight)
                 prior = self._prior_loss(values, first)
                 n_rows = weight * len(part.x)
                 optimizer.zero_grad()
-                ((bound.surrogate + prior) / n_rows).backward()
+                prior.backward()
+                bound.backward()
+                assert values.grad is not None
+                values.grad /= n_rows
             self._look_again(batches, bound)
             value = float(bound.value + prior.detach()) / n_rows
             if not math.isfinite(value):
@@ -194,11 +199,18 @@ class GPLearner(MarginalLearner):
         own[n : n + d] = True  # the slopes
         return own
 
-    def _parts(self, h: Hyper, rows: Padded, own_part: bool) -> tuple[Parts, Tensor]:
+    def _factor(self, h: Hyper) -> Tensor | None:
+        """What all batches have in common."""
+        return inducing_factor(h, self.inducing) if len(self.inducing) else None
+
+    def _parts(
+        self, h: Hyper, rows: Padded, own_part: bool, factor: Tensor | None
+    ) -> tuple[Parts, Tensor]:
         """Covariances and targets of a batch."""
         assert rows.y is not None
         y = rows.y if rows.mask is None else rows.y * rows.mask
-        return parts_of(h, rows.x, rows.mask, self.inducing, own_part=own_part), y
+        parts = parts_of(h, rows.x, rows.mask, self.inducing, own_part=own_part, factor=factor)
+        return parts, y
 
     def _look_again(self, batches: list[Padded], bound: Bound) -> None:
         """Improve what stands for the likelihood: a normal one is what it is."""
@@ -206,8 +218,9 @@ class GPLearner(MarginalLearner):
     def _posterior(self, h: Hyper, rows: TaskRows, generator: Generator) -> tuple[Tensor, Tensor]:
         """Mean and root of the covariance of the shared weights, given all rows."""
         total: Evidence | None = None
+        factor = self._factor(h)
         for batch in self._batches(rows, generator):
-            parts, y = self._parts(h, batch, rows.n_tasks > 1)
+            parts, y = self._parts(h, batch, rows.n_tasks > 1, factor)
             found = evidence(parts, solve(parts, y), y)
             total = found if total is None else add(total, found)
         assert total is not None
@@ -225,15 +238,19 @@ class GPLearner(MarginalLearner):
         return rows.take_tasks(order[: max(1, n_tasks)])
 
     def _batches(self, rows: TaskRows, generator: Generator) -> Iterator[Padded]:
-        """Padded batches of bounded memory; rows of very large tasks are a random part of them."""
+        """Padded batches, alike in size; rows of very large tasks are a random part of them."""
         if rows.n_tasks > 1 and int(rows.sizes.max()) > self.max_task_rows:
             rows = _thin(rows, self.max_task_rows, generator)
         if rows.n_tasks == 1:
             yield rows.padded()
             return
-        widest = int(rows.sizes.max())
-        for tasks in rows.buckets(max(1, CELLS_AT_A_TIME // widest**2)):
-            yield rows.take_tasks(tasks).padded()
+        order = torch.argsort(rows.sizes, descending=True, stable=True)
+        sizes, start, n_features = rows.sizes[order].tolist(), 0, self.mean.shape[1]
+        while start < len(sizes):
+            cells = sizes[start] * max(sizes[start], n_features)
+            stop = start + max(1, CELLS_AT_A_TIME // cells)
+            yield rows.take_tasks(order[start:stop]).padded()
+            start = stop
 
     # ---------------------------------------------------------------- adapt and predict
 

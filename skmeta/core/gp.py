@@ -8,6 +8,7 @@ ARD-linear + ARD-RBF and is drawn anew for every task.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,45 +46,100 @@ class Hyper:
     shared_length: Tensor
 
 
-def rbf_kernel(a: Tensor, b: Tensor, length: Tensor) -> Tensor:
-    """exp(-|a - b|^2 / 2), in units of the length scales: (..., n, m)."""
-    return _RBF.apply(a, b, length)
+def rbf_kernel(
+    a: Tensor,
+    b: Tensor,
+    length: Tensor,
+    scale: Tensor | None = None,
+    mask_a: Tensor | None = None,
+    mask_b: Tensor | None = None,
+) -> Tensor:
+    """An RBF kernel, ``scale exp(-|a - b|^2 / 2)`` in units of the lengths: (..., n, m).
+
+    It is 0 in the rows and columns that are masked out.
+    """
+    one = length.new_ones(()) if scale is None else scale
+    return _RBF.apply(a, b, length, one, mask_a, mask_b)
 
 
 class _RBF(torch.autograd.Function):
-    """The kernel with slopes in the length scales alone, by matrix products.
+    """The kernel with slopes in the length scales and the scale alone, by matrix products.
 
     Automatic differentiation would write half a dozen matrices of the kernel's size.
     """
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, length: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        a: Tensor,
+        b: Tensor,
+        length: Tensor,
+        scale: Tensor,
+        mask_a: Tensor | None,
+        mask_b: Tensor | None,
+    ) -> Tensor:
         a, b = a / length, b / length
         # About the centre of b: differences of large numbers would lose the small ones.
         if b.shape[-2]:
             centre = b.mean(-2, keepdim=True)
             a, b = a - centre, b - centre
-        halves = 0.5 * a.square().sum(-1).unsqueeze(-1) + 0.5 * b.square().sum(-1).unsqueeze(-2)
-        kernel = (a @ b.mT).sub_(halves).clamp_(max=0.0).exp_()
-        ctx.save_for_backward(a, b, length, kernel)
+        kernel = a @ b.mT
+        kernel.sub_(_half_norm(a, mask_a).unsqueeze(-1)).sub_(_half_norm(b, mask_b).unsqueeze(-2))
+        kernel.clamp_(max=0.0).exp_().mul_(scale)
+        ctx.save_for_backward(a, b, length, scale, kernel)
         return kernel
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[None, None, Tensor]:
-        a, b, length, kernel = ctx.saved_tensors
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[None, None, Tensor, Tensor, None, None]:
+        a, b, length, scale, kernel = ctx.saved_tensors
         w = slopes[0] * kernel
+        by_row = w.sum(-1)
         # The sum over pairs of w (a - b)^2, a column at a time.
         square = (
-            (w.sum(-1).unsqueeze(-1) * a.square()).flatten(0, -2).sum(0)
+            (by_row.unsqueeze(-1) * a.square()).flatten(0, -2).sum(0)
             + (w.sum(-2).unsqueeze(-1) * b.square()).flatten(0, -2).sum(0)
             - 2 * (a * (w @ b)).flatten(0, -2).sum(0)
         )
-        return None, None, square / length
+        return None, None, square / length, by_row.sum() / scale, None, None
 
 
-def task_kernel(h: Hyper, a: Tensor, b: Tensor) -> Tensor:
-    """Covariance of a task's own part between rows a (..., n, d) and b (..., m, d)."""
-    return h.constant + (a * h.linear) @ b.mT + h.rbf * rbf_kernel(a, b, h.length)
+def _half_norm(a: Tensor, mask: Tensor | None) -> Tensor:
+    """Half the squared length of rows; a masked one is infinitely far from all."""
+    half = 0.5 * a.square().sum(-1)
+    return half if mask is None else half.masked_fill(~mask, math.inf)
+
+
+class _AddDiagonal(torch.autograd.Function):
+    """In place, with slopes that copy nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor, diagonal: Tensor) -> Tensor:
+        ctx.mark_dirty(matrix)
+        matrix.diagonal(dim1=-2, dim2=-1).add_(diagonal)
+        return matrix
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, Tensor]:
+        return slopes[0], slopes[0].diagonal(dim1=-2, dim2=-1)
+
+
+def task_kernel(h: Hyper, a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Covariance of a task's own part between rows a (..., n, d) and b (..., m, d).
+
+    ``mask`` is for a task's rows with themselves: what it leaves out has a covariance of 0.
+    """
+    curve = rbf_kernel(a, b, h.length, h.rbf, mask, mask)
+    a, b = _with_ones(a, mask), _with_ones(b, mask)
+    line = a * torch.cat([h.linear, h.constant.reshape(1)])
+    if a.ndim == b.ndim == 3 and len(a) == len(b):
+        return torch.baddbmm(curve, line, b.mT)
+    return curve + line @ b.mT
+
+
+def _with_ones(x: Tensor, mask: Tensor | None) -> Tensor:
+    """A column of ones beside x; 0 in all columns where masked out."""
+    x = torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)
+    return x if mask is None else x * mask.unsqueeze(-1)
 
 
 def task_variance(h: Hyper, x: Tensor) -> Tensor:
@@ -115,21 +171,39 @@ def careful_cholesky(covariance: Tensor) -> Tensor:
     )
 
 
-def shared_features(h: Hyper, x: Tensor, inducing: Tensor) -> Tensor:
+def inducing_factor(h: Hyper, inducing: Tensor) -> Tensor:
+    """Cholesky factor of the covariance of the inducing points, in units of ``shared_rbf``."""
+    among = rbf_kernel(inducing, inducing, h.shared_length)
+    eye = torch.eye(len(inducing), dtype=among.dtype, device=among.device)
+    return torch.linalg.cholesky(among + 1e-6 * eye)
+
+
+def shared_features(
+    h: Hyper,
+    x: Tensor,
+    inducing: Tensor,
+    mask: Tensor | None = None,
+    factor: Tensor | None = None,
+) -> Tensor:
     """phi(x) of shape (..., n, 1 + d + m), whose weights are standard normal a priori.
 
-    The constant's wide prior: it is the level of all tasks.
+    The constant's wide prior: it is the level of all tasks. Rows that ``mask`` leaves out are 0.
+    ``factor`` is :func:`inducing_factor`, if it is known.
     """
-    parts = [torch.full_like(x[..., :1], WIDE), x * h.shared_linear.sqrt()]
-    if len(inducing):
-        among = rbf_kernel(inducing, inducing, h.shared_length)
-        eye = torch.eye(len(inducing), dtype=x.dtype, device=x.device)
-        chol = torch.linalg.cholesky(among + 1e-6 * eye)
-        cross = rbf_kernel(x, inducing, h.shared_length)
-        # solve_triangular from the right: cross @ chol^-T.
-        whitened = torch.linalg.solve_triangular(chol.mT, cross, upper=True, left=False)
-        parts.append(whitened * h.shared_rbf.sqrt())
-    return torch.cat(parts, dim=-1)
+    level, slopes = torch.full_like(x[..., :1], WIDE), x * h.shared_linear.sqrt()
+    if mask is not None:
+        real = mask.unsqueeze(-1)
+        level, slopes = level * real, slopes * real
+    if not len(inducing):
+        return torch.cat([level, slopes], dim=-1)
+    factor = inducing_factor(h, inducing) if factor is None else factor
+    cross = rbf_kernel(x, inducing, h.shared_length, h.shared_rbf.sqrt(), mask)
+    # From the right, cross @ factor^-T, and all rows at once: in a batch every task would have a
+    # slope in the factor to itself.
+    carried = torch.linalg.solve_triangular(
+        factor.mT, cross.reshape(-1, cross.shape[-1]), upper=True, left=False
+    )
+    return torch.cat([level, slopes, carried.reshape(cross.shape)], dim=-1)
 
 
 # Prior standard deviation of the common level, in units of that of y.
@@ -157,14 +231,19 @@ class Parts:
         Covariance of a task's own part and the noise; padded places have variance 1.
     phi : Tensor of shape (T, n, q)
         Shared features, 0 in padded places.
-    rest : Tensor of shape (T, n, n), or (T, n)
-        The shared kernel less what the inducing points carry of it; its diagonal alone where
-        ``own`` is diagonal.
+    curve : Tensor of shape (T, n, n), or (T, n)
+        The shared RBF kernel, 0 in padded places; its diagonal alone where ``own`` is diagonal.
+    rest : Tensor of the shape of ``curve``
+        That less what the inducing points carry of it. It has no graph.
+    n_carried : int
+        Columns of ``phi``, the last ones, that carry it.
     """
 
     own: Tensor
     phi: Tensor
+    curve: Tensor
     rest: Tensor
+    n_carried: int
 
 
 def parts_of(
@@ -175,29 +254,31 @@ def parts_of(
     *,
     own_part: bool,
     noise: Tensor | None = None,
+    factor: Tensor | None = None,
 ) -> Parts:
     """Covariances of T padded tasks: x (T, n, d), mask (T, n).
 
     Without ``own_part`` a task's covariance is the noise: that of ``h``, or one a row (T, n).
+    ``factor`` is :func:`inducing_factor`, if it is known.
     """
-    phi = shared_features(h, x, inducing)
+    phi = shared_features(h, x, inducing, mask, factor)
     diagonal = (h.noise if noise is None else noise).expand(x.shape[:2]) + JITTER
     if mask is not None:
-        phi = phi * mask.unsqueeze(2)
         # A padded place is a row of its own with variance 1 and the value 0: it adds nothing.
         diagonal = torch.where(mask, diagonal, 1.0)
-    carried = phi[..., 1 + x.shape[-1] :]
-    some = bool(len(inducing))
+    m = len(inducing)
+    carried = phi[..., phi.shape[-1] - m :].detach()
     if not own_part:
-        rest = (h.shared_rbf - carried.square().sum(-1)) * some
-        return Parts(diagonal, phi, rest if mask is None else rest * mask)
-    own = task_kernel(h, x, x)
-    rest = h.shared_rbf * rbf_kernel(x, x, h.shared_length) - carried @ carried.mT
-    rest = rest * some
-    if mask is not None:
-        both = (mask.unsqueeze(1) & mask.unsqueeze(2)).to(x)
-        own, rest = own * both, rest * both
-    return Parts(own + torch.diag_embed(diagonal), phi, rest)
+        curve = h.shared_rbf.expand(x.shape[:2])
+        curve = (curve if mask is None else curve * mask) * bool(m)
+        return Parts(diagonal, phi, curve, curve.detach() - carried.square().sum(-1), m)
+    own = _AddDiagonal.apply(task_kernel(h, x, x, mask), diagonal)
+    if not m:
+        none = torch.zeros_like(own)
+        return Parts(own, phi, none, none, m)
+    curve = rbf_kernel(x, x, h.shared_length, h.shared_rbf, mask, mask)
+    rest = torch.baddbmm(curve.detach(), carried, carried.mT, alpha=-1)
+    return Parts(own, phi, curve, rest, m)
 
 
 @dataclass(frozen=True)
@@ -229,7 +310,7 @@ def evidence(parts: Parts, solved: Solved, y: Tensor) -> Evidence:
         (y * solved.y).sum(),
         phi.T @ solved.phi.flatten(0, 1),
         phi.T @ solved.y.flatten(),
-        (solved.inverse * parts.rest).sum(),
+        solved.inverse.flatten() @ parts.rest.flatten(),
     )
 
 
@@ -241,8 +322,8 @@ class Bound:
     ----------
     value : Tensor of shape ()
         Without a graph.
-    surrogate : Tensor of shape ()
-        Of another value, and with the gradient of the bound.
+    slopes : list of (Tensor, Tensor)
+        What the bound was made of, and the slope of the bound in it.
     mean, root : Tensors of shape (q,) and (q, q)
         The posterior of the shared weights.
     surprise : list of Tensors of shape (T, n)
@@ -252,15 +333,20 @@ class Bound:
     """
 
     value: Tensor
-    surrogate: Tensor
+    slopes: list[tuple[Tensor, Tensor]]
     mean: Tensor
     root: Tensor
     surprise: list[Tensor]
     precision: list[Tensor]
 
+    def backward(self) -> None:
+        """Add the gradient of the bound to that of the hyperparameters."""
+        known = [(part, slope) for part, slope in self.slopes if part.requires_grad]
+        torch.autograd.backward([part for part, _ in known], [slope for _, slope in known])
+
 
 def bound_and_slopes(batches: Sequence[tuple[Parts, Tensor]], weight: float = 1.0) -> Bound:
-    """The bound and its slopes, which automatic differentiation takes back from the kernels on.
+    """The bound, and its slopes for automatic differentiation to take back from the kernels on.
 
     Going back through Cholesky factors would take most of a step; the slopes in the covariances
     have a closed form.
@@ -278,28 +364,35 @@ def bound_and_slopes(batches: Sequence[tuple[Parts, Tensor]], weight: float = 1.
         total = functools.reduce(add, sums)
         value = negative_bound(total, weight)
         mean, root = weights_posterior(total, weight)
-    surrogate, surprises, precisions = value.new_zeros(()), [], []
+    slopes: list[tuple[Tensor, Tensor]] = []
+    surprises, precisions = [], []
+    covariance = root @ root.T
     for (parts, _), s in zip(batches, solved, strict=True):
         with torch.no_grad():
             surprise = s.y - s.phi @ mean  # K^-1 (y - phi m)
-            spread = s.phi @ root  # K^-1 phi B^-1/2
-            to_phi = spread @ root.T - surprise.unsqueeze(2) * mean
-            known = spread.square().sum(2)
+            spread = s.phi @ covariance  # K^-1 phi B^-1
+            known = (spread * s.phi).sum(2)
             if parts.own.ndim == 2:
                 to_own = s.inverse - surprise.square() - known - s.inverse.square() * parts.rest
                 precision = s.inverse - known
             else:
-                to_own = s.inverse - surprise.unsqueeze(2) * surprise.unsqueeze(1)
-                to_own = to_own - spread @ spread.mT - s.inverse @ parts.rest @ s.inverse
+                columns = surprise.unsqueeze(2)
+                to_own = torch.baddbmm(s.inverse, columns, columns.mT, alpha=-1)
+                to_own.baddbmm_(spread, s.phi.mT, alpha=-1)
+                to_own.baddbmm_(s.inverse @ parts.rest, s.inverse, alpha=-1)
                 precision = s.inverse.diagonal(dim1=1, dim2=2) - known
-        surrogate = surrogate + weight * (
-            0.5 * (to_own * parts.own).sum()
-            + 0.5 * (s.inverse * parts.rest).sum()
-            + (to_phi * parts.phi).sum()
-        )
+            to_phi = spread.sub_(surprise.unsqueeze(2) * mean)
+            # What the inducing points carry, the trace is less.
+            first = s.phi.shape[-1] - parts.n_carried
+            to_phi[..., first:] -= s.phi[..., first:]
+        slopes += [
+            (parts.own, to_own.mul_(0.5 * weight)),
+            (parts.phi, to_phi.mul_(weight)),
+            (parts.curve, 0.5 * weight * s.inverse),
+        ]
         surprises.append(surprise)
         precisions.append(precision)
-    return Bound(value, surrogate, mean, root, surprises, precisions)
+    return Bound(value, slopes, mean, root, surprises, precisions)
 
 
 def negative_bound(e: Evidence, weight: float = 1.0) -> Tensor:
