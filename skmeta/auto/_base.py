@@ -89,14 +89,13 @@ class AutoMeta(MetaEstimator):
         y = self._targets(y)
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(np.iinfo(np.int32).max))
+        candidates = self._team.candidates(seed, self.shuffle)
         if n_useful < FEWEST_TASKS:
             names = [FEW_TASKS[n_useful]]
             self._sizes = np.zeros(1)
             self._scores = np.full((1, 2), np.nan)
             self._weights, self._factors = np.ones((1, 1)), np.ones(1)
-            candidates = self._team.candidates(seed, X, y, None, self.shuffle)
         else:
-            candidates = self._team.candidates(seed, X, y, numbers, self.shuffle)
             folds = self._folds(numbers, rng)
             least = _rows_needed(sizes, np.bincount(numbers))
             left_out = self._leave_out(candidates, X, y, numbers, least, folds)

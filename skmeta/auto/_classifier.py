@@ -33,9 +33,7 @@ class Classifiers(Team):
     }
 
     @classmethod
-    def candidates(
-        cls, seed: int, X: np.ndarray, y: np.ndarray, numbers: np.ndarray | None, shuffle: bool
-    ) -> dict[str, Any]:
+    def candidates(cls, seed: int, shuffle: bool) -> dict[str, Any]:
         return {
             "pooled logistic": ClassifierBaseline(("logistic",)),
             "pooled boosting": ClassifierBaseline(("boosting",)),

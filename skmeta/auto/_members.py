@@ -24,10 +24,8 @@ class Team(ABC):
 
     @classmethod
     @abstractmethod
-    def candidates(
-        cls, seed: int, X: np.ndarray, y: np.ndarray, numbers: np.ndarray | None, shuffle: bool
-    ) -> dict[str, Any]:
-        """Unfitted estimators that are worth a try; ``numbers`` is None for too few tasks.
+    def candidates(cls, seed: int, shuffle: bool) -> dict[str, Any]:
+        """Unfitted estimators that are always tried.
 
         Without ``shuffle`` a new task shows its first rows, not some drawn at random.
         """
@@ -36,7 +34,10 @@ class Team(ABC):
     def afterthoughts(
         cls, seed: int, candidates: dict[str, Any], left_out: dict[int, Any]
     ) -> dict[str, Any]:
-        """Further candidates, in view of how the first did on tasks left out, by support size."""
+        """Further estimators that are worth a try, in view of how the first did.
+
+        ``left_out`` is what they said of tasks left out, by number of support rows.
+        """
         return {}
 
     @classmethod

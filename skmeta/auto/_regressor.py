@@ -6,9 +6,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.linear_model import RidgeCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from skmeta.auto._base import AutoMeta
 from skmeta.auto._blend import LeftOut, calibration, spread_of
@@ -20,8 +17,9 @@ from skmeta.closed_form._alpaca import ALPaCARegressor
 from skmeta.closed_form._hierarchical_gp import HierarchicalGPRegressor
 from skmeta.closed_form._hierarchical_ridge import HierarchicalRidge
 
-# Curves on top of boosting are tried where it beats a line by more than this share of its error.
-WORTH_BOOSTING = 0.02
+# Curves on top of boosting are tried where lines on top of it leave less than this share of the
+# error of lines alone, for some number of support rows.
+WORTH_BOOSTING = 0.98
 # A learned embedding is tried where there are so many tasks, and curves leave at most so much of
 # the error of lines: it takes longer than all others, and has nothing to add to lines.
 TASKS_FOR_A_NET = 10
@@ -29,7 +27,7 @@ WORTH_A_NET = 0.95
 
 
 class Regressors(Team):
-    """A mixed model and a Gaussian process, both also with boosting: one fit of it for all."""
+    """A mixed model and a Gaussian process, both also with boosting, and a net."""
 
     roles: ClassVar = {
         "pooled linear": ("linear", False),
@@ -42,29 +40,27 @@ class Regressors(Team):
     }
 
     @classmethod
-    def candidates(
-        cls, seed: int, X: np.ndarray, y: np.ndarray, numbers: np.ndarray | None, shuffle: bool
-    ) -> dict[str, Any]:
-        found = {
+    def candidates(cls, seed: int, shuffle: bool) -> dict[str, Any]:
+        return {
             "linear": HierarchicalRidge(),
             "gp": HierarchicalGPRegressor(random_state=seed),
             "boosted linear": HierarchicalRidge(feature_regressor="boosting"),
-            "boosted gp": HierarchicalGPRegressor(feature_regressor="boosting", random_state=seed),
         }
-        if numbers is not None and not boosting_pays(X, y, numbers):
-            del found["boosted gp"]
-        return found
 
     @classmethod
     def afterthoughts(
         cls, seed: int, candidates: dict[str, Any], left_out: dict[int, Any]
     ) -> dict[str, Any]:
-        names = cls.roles_of(candidates)
+        names, later = cls.roles_of(candidates), {}
         for part in left_out.values():
-            losses = dict(zip(names, part.losses(), strict=True))
-            if part.n_tasks >= TASKS_FOR_A_NET and losses["gp"] < WORTH_A_NET * losses["linear"]:
-                return {"net": ALPaCARegressor(random_state=seed)}
-        return {}
+            loss = dict(zip(names, part.losses(), strict=True))
+            if loss["boosted linear"] < WORTH_BOOSTING * loss["linear"]:
+                later["boosted gp"] = HierarchicalGPRegressor(
+                    feature_regressor="boosting", random_state=seed
+                )
+            if part.n_tasks >= TASKS_FOR_A_NET and loss["gp"] < WORTH_A_NET * loss["linear"]:
+                later["net"] = ALPaCARegressor(random_state=seed)
+        return later
 
     @classmethod
     def fit(
@@ -109,25 +105,14 @@ class Regressors(Team):
         return np.stack(means, axis=1), np.stack(stds, axis=1)
 
 
-def boosting_pays(X: np.ndarray, y: np.ndarray, numbers: np.ndarray) -> bool:
-    """Whether pooled boosting beats pooled ridge regression on tasks that they have not seen."""
-    line = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 5, 15)))
-    weight = 1.0 / np.bincount(numbers)[numbers]
-    targets = y.reshape(len(y), -1)
-    losses = [
-        (weight[:, None] * (out_of_task(kind, X, targets, numbers)[1] - targets) ** 2).sum(axis=0)
-        for kind in (line, "boosting")
-    ]
-    return bool((losses[1] < (1 - WORTH_BOOSTING) * losses[0]).any())
-
-
 class AutoMetaRegressor(AutoMeta, MetaRegressor):
     """Chooses how much to share between tasks, and how: the estimator to try first.
 
     Pooled models, a linear mixed model, a hierarchical Gaussian process, and both with the
     prediction of gradient boosting as a feature, are compared on training tasks that are left out,
     at each number of support rows; what ``adapt`` and ``predict`` use is their weighted blend.
-    Where curves do better than lines, a learned embedding is a member, too.
+    With the process it is tried where it helps the linear model. Where curves do better than lines,
+    a learned embedding is a member, too.
 
     Parameters
     ----------
