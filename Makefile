@@ -22,7 +22,7 @@ quickstart: $(STAMP)
 	$(BIN)/python docs/examples/quickstart.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n 2 -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow"
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow

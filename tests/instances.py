@@ -1,10 +1,13 @@
 """Small instances of every public estimator: the one place that knows sizes fit for tests."""
 
+from functools import partial
+
 import skmeta
 from skmeta.generative._reconstructor import ImageReconstructor
 
 # Fifty steps: what adapts in closed form is useful at once.
 HEAD = {"max_epochs": 1, "tasks_per_batch": 4}
+MAML = {"max_epochs": 1, "n_inner_steps": 2, "lr": 0.01}
 SMALL = {
     "ALPaCARegressor": {**HEAD, "hidden_layer_sizes": (20, 10), "lr": 0.01},
     "AutoMetaClassifier": {"cv": 2, "n_repeats": 2, "n_support": (0, 3)},
@@ -22,11 +25,11 @@ SMALL = {
     "HierarchicalGPRegressor": {"max_iter": 30},
     "HierarchicalLogisticRegression": {"method": "simulate", "n_support": (5,), "max_iter": 15},
     "HierarchicalRidge": {},
-    "MAMLClassifier": {"max_epochs": 1, "hidden_layer_sizes": (16,), "lr": 0.01},
-    "MAMLRegressor": {"max_epochs": 2, "hidden_layer_sizes": (20,), "lr": 0.01},
-    "MetaSVC": {**HEAD, "hidden_layer_sizes": (16, 16), "n_shot": 3, "n_query": 3},
+    "MAMLClassifier": {**MAML, "hidden_layer_sizes": (16,)},
+    "MAMLRegressor": {**MAML, "hidden_layer_sizes": (20,)},
+    "MetaSVC": {**HEAD, "hidden_layer_sizes": (16, 16), "n_shot": 1, "n_query": 2},
     "MixturePriorReconstructor": {"n_components": 3, "n_factors": 5},
-    "ProtoNetClassifier": {"max_epochs": 2, "hidden_layer_sizes": (16, 16)},
+    "ProtoNetClassifier": {"max_epochs": 1, "hidden_layer_sizes": (16, 16)},
     "RidgeHeadClassifier": {**HEAD, "hidden_layer_sizes": (16, 16)},
     "UnrolledReconstructor": {**HEAD, "hidden_layer_sizes": (16,), "lr": 0.01},
     "RidgeHeadRegressor": {**HEAD, "hidden_layer_sizes": (20, 10), "lr": 0.01},
@@ -54,3 +57,9 @@ def small(name, **changes):
     if "random_state" in estimator.get_params() and "random_state" not in changes:
         estimator.set_params(random_state=0)
     return estimator
+
+
+def shrink_net(monkeypatch):
+    """Make small the net that an automatic choice may try: it takes longer than all the rest."""
+    net = partial(small, "ALPaCARegressor")
+    monkeypatch.setattr(skmeta.auto._regressor, "ALPaCARegressor", net)

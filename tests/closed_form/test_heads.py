@@ -162,7 +162,7 @@ def log_loss(model, proba, y):
 @pytest.mark.parametrize("kind", CLASSIFIERS)
 def test_new_clinics_are_learned_from_a_few_patients(kind):
     X, y, groups = clinics()
-    model = kind(max_epochs=20, random_state=0).fit(X, y, groups=groups)
+    model = kind(max_epochs=8, random_state=0).fit(X, y, groups=groups)
     X, y, groups = clinics(40, seed=1)
     support = np.arange(len(y)) % 24 < 8
     data = X[support], y[support], groups[support], X[~support], groups[~support]
@@ -203,7 +203,7 @@ def test_unseen_digits_from_five_of_each(kind):
 def test_without_groups_it_is_an_ordinary_classifier(kind):
     X, y = make_moons(300, noise=0.15, random_state=0)
     with pytest.warns(SingleTaskWarning):
-        model = kind(random_state=0).fit(X[:200], y[:200])
+        model = kind(max_epochs=8, random_state=0).fit(X[:200], y[:200])
     assert (model.predict(X[200:]) == y[200:]).mean() > 0.9
     assert model.adapted_
 

@@ -42,6 +42,7 @@ def test_it_draws_both_clouds_in_their_proportions():
     assert found["precision"] > 0.7 and found["recall"] > 0.5
 
 
+@pytest.mark.slow
 @quiet
 def test_adapt_moves_samples_to_the_task():
     rng = np.random.default_rng(0)

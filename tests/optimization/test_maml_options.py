@@ -34,6 +34,7 @@ def batch_norm(n_inputs, n_outputs=8):
 # ---------------------------------------------------------------- algorithms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_algorithm_learns_to_learn_sinusoids(algorithm):
     X, y, groups = make_sinusoids(n_tasks=100, n_rows=20, random_state=0)
@@ -176,6 +177,7 @@ def test_a_torch_loss_is_the_named_one(name, torch_loss):
     assert_allclose(named.predict(X), given.predict(X), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_quantiles_cover_what_they_say():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(1200, 1))
