@@ -94,7 +94,8 @@ class AutoMeta(MetaEstimator):
             names = [FEW_TASKS[n_useful]]
             self._sizes = np.zeros(1)
             self._scores = np.full((1, 2), np.nan)
-            self._weights, self._factors = np.ones((1, 1)), np.ones(1)
+            self._weights = self._exponents = np.ones((1, 1))
+            self._factors = np.ones(1)
         else:
             folds = self._folds(numbers, rng)
             least = _rows_needed(sizes, np.bincount(numbers))
@@ -109,7 +110,7 @@ class AutoMeta(MetaEstimator):
         used = self._weights.max(axis=0) > 0
         self._names = [name for name, some in zip(names, used, strict=True) if some]
         self._compared = names
-        self._weights = self._weights[:, used]
+        self._weights, self._exponents = self._weights[:, used], self._exponents[:, used]
         used_fits = dict.fromkeys(self._team.roles[name][0] for name in self._names)
         chosen = {name: candidates[name] for name in used_fits}
         self.members_ = fit_members(self._team, chosen, X, y, numbers)
@@ -183,10 +184,10 @@ class AutoMeta(MetaEstimator):
         parts = list(left_out.values())
         self._sizes = np.array(list(left_out), dtype=float)
         self._weights = blend_weights(parts)
-        self._factors = np.array(
-            [self._factor(part, w) for part, w in zip(parts, self._weights, strict=True)]
-        )
-        blend = [part.loss(w)[0] for part, w in zip(parts, self._weights, strict=True)]
+        pairs = list(zip(parts, self._weights, strict=True))
+        self._exponents = np.array([part.exponents(w) for part, w in pairs])
+        self._factors = np.array([self._factor(part, w) for part, w in pairs])
+        blend = [part.loss(w)[0] for part, w in pairs]
         self._scores = np.column_stack([[part.losses() for part in parts], blend])
 
     # ---------------------------------------------------------------- adapt and predict
@@ -261,19 +262,19 @@ class AutoMeta(MetaEstimator):
         self._adapt_targets(y, TaskBatch(zeros, zeros[:0], 1))  # refuses unknown labels
         return X, self._targets(y)
 
-    def _ask(self, X: Any, **how: Any) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
-        """What the members answer, their weights (rows, members), and the factor (rows,)."""
+    def _ask(self, X: Any) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
+        """What the members answer, their exponents (rows, members), and the factor (rows,)."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=np.float64)
         answers = self._team.predict(
-            self._names, self.members_, self._population, X, **self._asked(), **how
+            self._names, self.members_, self._population, X, **self._asked()
         )
-        return answers, *self._weights_at(np.broadcast_to(self._n_rows, len(X)))
+        return answers, *self._exponents_at(np.broadcast_to(self._n_rows, len(X)))
 
-    def _weights_at(self, n_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Weights of the members and the calibration, for so many support rows each."""
+    def _exponents_at(self, n_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Exponents of the members and the calibration, for so many support rows each."""
         at, known = np.log1p(n_rows), np.log1p(self._sizes)
-        columns = [np.interp(at, known, column) for column in self._weights.T]
+        columns = [np.interp(at, known, column) for column in self._exponents.T]
         return np.column_stack(columns), np.interp(at, known, self._factors)
 
     # ---------------------------------------------------------------- what was chosen

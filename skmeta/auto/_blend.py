@@ -23,6 +23,8 @@ FAINT = 1e-4
 TINY = 1e-12
 # A member with less weight is left out.
 LEAST_WEIGHT = 0.02
+# No member counts as surer than the least sure one by more than this factor.
+SUREST = 1e-6
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,16 @@ class Judged(ABC):
     def loss(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
         """Loss of a blend, and its gradient."""
 
+    def exponents(self, weights: np.ndarray) -> np.ndarray:
+        """Those of the members' densities or probabilities, whose product the blend is."""
+        return weights
+
 
 @dataclass(frozen=True)
 class LeftOut(Judged):
-    """Predictions of numbers.
+    """Predictions of numbers; a blend of them is :func:`pooled`.
+
+    A weight is the share that a member has in a row of which it is as sure as it mostly is.
 
     Parameters
     ----------
@@ -70,23 +78,40 @@ class LeftOut(Judged):
     y: np.ndarray
 
     @cached_property
-    def products(self) -> np.ndarray:
-        """Mean products of the members' errors: (n_members, n_members)."""
-        error = self.mean - self.y[:, None]
-        n_outputs = self.y.shape[1]
-        return np.einsum("r,rmo,rno->mn", self.row_weight, error, error) / n_outputs
+    def typical(self) -> np.ndarray:
+        """Geometric mean of every member's standard deviations: (n_members,)."""
+        logs = np.log(careful(self.std)).mean(axis=2)
+        return np.exp(self.row_weight @ logs)
+
+    @cached_property
+    def _precision(self) -> np.ndarray:
+        return (self.typical[:, None] / careful(self.std)) ** 2
+
+    @cached_property
+    def _weighted(self) -> np.ndarray:
+        return self._precision * self.mean
 
     def beside(self, other: LeftOut) -> LeftOut:
         """The members of both, on the same rows."""
         mean = np.concatenate([self.mean, other.mean], axis=1)
         return LeftOut(self.task, mean, np.concatenate([self.std, other.std], axis=1), self.y)
 
+    def exponents(self, weights: np.ndarray) -> np.ndarray:
+        found = weights * (self.typical / self.typical.max()) ** 2
+        return found / found.sum()
+
     def losses(self) -> np.ndarray:
-        return np.diag(self.products)
+        error = self.mean - self.y[:, None]
+        return np.einsum("r,rmo->m", self.row_weight, error**2) / self.y.shape[1]
 
     def loss(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
-        slope = self.products @ weights
-        return float(weights @ slope), 2 * slope
+        total = np.einsum("m,rmo->ro", weights, self._precision)
+        centre = np.einsum("m,rmo->ro", weights, self._weighted) / total
+        error = self.row_weight[:, None] * (centre - self.y) / self.y.shape[1]
+        # The slope of the centre is that of a weighted mean: precision * (mean - centre) / total.
+        slope = np.einsum("ro,rmo->m", error / total, self._weighted)
+        slope -= np.einsum("ro,rmo->m", error / total * centre, self._precision)
+        return float((error * (centre - self.y)).sum()), 2 * slope
 
 
 @dataclass(frozen=True)
@@ -173,21 +198,33 @@ def _on_simplex(objective: Callable, start: np.ndarray) -> np.ndarray:
     return found.x.clip(0.0) / found.x.clip(0.0).sum()
 
 
-def spread_of(mean: np.ndarray, std: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Standard deviation of a blend (rows, members, outputs): the members' own, and their dispute.
+def careful(std: np.ndarray) -> np.ndarray:
+    """Standard deviations (rows, members, outputs) none of which is 0."""
+    return np.maximum(std, SUREST * std.max(axis=1, keepdims=True) + np.finfo(np.float64).tiny)
 
-    ``weights`` is (rows, members).
+
+def pooled(
+    mean: np.ndarray, std: np.ndarray, exponents: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Centre and spread of a blend of predictions (rows, members, outputs): (rows, outputs) each.
+
+    The centre is that of the product of the members' normal densities with these exponents (rows,
+    members): at every row the members that are sure of themselves count most. The spread is the
+    members' own, and their dispute.
     """
-    w = weights[:, :, None]
-    centre = (w * mean).sum(axis=1, keepdims=True)
-    return np.sqrt((w * (std**2 + (mean - centre) ** 2)).sum(axis=1))
+    safe = careful(std)
+    share = exponents[:, :, None] * (safe.min(axis=1, keepdims=True) / safe) ** 2
+    share /= share.sum(axis=1, keepdims=True)
+    centre = (share * mean).sum(axis=1)
+    dispute = (mean - centre[:, None]) ** 2
+    return centre, np.sqrt((share * (std**2 + dispute)).sum(axis=1))
 
 
 def calibration(part: LeftOut, weights: np.ndarray, level: float = 0.9) -> float:
     """Factor on the spread of the blend that gives intervals of ``level`` their share of rows."""
-    rows = np.broadcast_to(weights, part.mean.shape[:2])
-    centre = (rows[:, :, None] * part.mean).sum(axis=1)
-    z = np.abs(part.y - centre) / np.maximum(spread_of(part.mean, part.std, rows), 1e-12)
+    exponents = np.broadcast_to(part.exponents(weights), part.mean.shape[:2])
+    centre, spread = pooled(part.mean, part.std, exponents)
+    z = np.abs(part.y - centre) / np.maximum(spread, 1e-12)
     order = np.argsort(z, axis=0)
     share = np.cumsum(part.row_weight[order], axis=0)
     place = (share < level).sum(axis=0).clip(max=len(z) - 1)

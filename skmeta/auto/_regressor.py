@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import clone
 
 from skmeta.auto._base import AutoMeta
-from skmeta.auto._blend import LeftOut, calibration, spread_of
+from skmeta.auto._blend import LeftOut, calibration, pooled
 from skmeta.auto._members import Team
 from skmeta.base import MetaRegressor
 from skmeta.base._feature import out_of_task
@@ -86,16 +86,14 @@ class Regressors(Team):
         X: np.ndarray,
         **how: Any,
     ) -> tuple[np.ndarray, ...]:
-        """Means, and (unless ``return_std=False``) standard deviations."""
-        return_std = how.get("return_std", True)
+        """Means and standard deviations."""
         means, stds = [], []
         known: dict[tuple[str, bool], Any] = {}
         for name in names:
             fit, adapts = role = cls.roles[name]
             model = (members if adapts else population)[fit]
             if role not in known:
-                found = model.predict(X, return_std=return_std)
-                known[role] = found if return_std else (found, np.zeros_like(found))
+                known[role] = model.predict(X, return_std=True)
             mean, std = known[role]
             if name == "pooled boosting":
                 columns = [regressor.predict(X) for regressor in model.feature_regressors_]
@@ -142,7 +140,8 @@ class AutoMetaRegressor(AutoMeta, MetaRegressor):
         the variance of ``y``, by number of support rows. That of the blend is a little flattered:
         its weights were chosen on the same tasks.
     weights_ : pandas.DataFrame
-        Weights of the members by number of support rows.
+        Weights of the members by number of support rows: the share that a member has in a row of
+        which it is as sure as it mostly is. Of others it has more, or less.
     members_ : dict of str to estimator
         The fitted (for an adapted estimator: adapted) members.
     n_tasks_ : int
@@ -172,14 +171,18 @@ class AutoMetaRegressor(AutoMeta, MetaRegressor):
     Notes
     -----
     With one task the Gaussian process answers, with two the linear model: there is nothing to
-    choose on. Tasks of a single row do not count. Predictive intervals are calibrated on the tasks
-    left out.
+    choose on. Tasks of a single row do not count. The blend is a product of powers of the members'
+    normal densities: at every row, those that are sure of themselves count most. Predictive
+    intervals are calibrated on the tasks left out.
 
     References
     ----------
     Wolpert (1992). Stacked generalization. (Weights from data left out.)
 
     Breiman (1996). Stacked regressions. Equation 5. (Weights that are not negative.)
+
+    Genest, Zidek (1986). Combining probability distributions: a critique and an annotated
+    bibliography. (Logarithmic opinion pools: products of densities.)
 
     Examples
     --------
@@ -227,13 +230,12 @@ class AutoMetaRegressor(AutoMeta, MetaRegressor):
         std : ndarray of the shape of ``y``
             Only with ``return_std=True``.
         """
-        (mean, std), weights, factors = self._ask(X, return_std=return_std)
-        shape = (len(mean), *self._target_shape)
-        mean = mean.reshape(len(mean), len(self._names), -1)
-        values = np.einsum("rm,rmo->ro", weights, mean).reshape(shape)
+        answers, exponents, factors = self._ask(X)
+        shape = (len(exponents), *self._target_shape)
+        mean, std = (answer.reshape(*exponents.shape, -1) for answer in answers)
+        values, spread = pooled(mean, std, exponents)
         if not np.isfinite(values).all():
             raise ValueError(TOO_FAR)
         if not return_std:
-            return values
-        spread = spread_of(mean, std.reshape(mean.shape), weights) * factors[:, None]
-        return values, spread.reshape(shape)
+            return values.reshape(shape)
+        return values.reshape(shape), (spread * factors[:, None]).reshape(shape)

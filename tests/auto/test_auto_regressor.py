@@ -115,10 +115,10 @@ def test_update_is_adapt_on_all_rows_and_batches_are_single_tasks(lines):
     assert_allclose(unknown, model.predict(X[12:15]))
 
 
-def test_weights_are_interpolated_in_the_number_of_rows(lines):
+def test_exponents_are_interpolated_in_the_number_of_rows(lines):
     model = lines[0]
-    at, _ = model._weights_at(np.array([0, 2, 3, 5, 50]))
-    stored = model.weights_.to_numpy().T
+    at, _ = model._exponents_at(np.array([0, 2, 3, 5, 50]))
+    stored = model._exponents
     assert_allclose(at[[0, 1, 3, 4]], stored[[0, 1, 2, 2]])
     share = (np.log(4) - np.log(3)) / (np.log(6) - np.log(3))
     assert_allclose(at[2], (1 - share) * stored[1] + share * stored[2])

@@ -1,7 +1,11 @@
 """Weights of a blend, against brute force."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
+from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from skmeta.auto._blend import (
@@ -10,8 +14,8 @@ from skmeta.auto._blend import (
     _on_simplex,
     blend_weights,
     calibration,
+    pooled,
     sharpness,
-    spread_of,
 )
 
 
@@ -25,17 +29,72 @@ def left_out(n_tasks=30, sds=(0.5, 0.5, 2.0), seed=0, n_outputs=1):
     return LeftOut(task, mean, std, y)
 
 
-def test_losses_and_products_are_naive_means_over_tasks():
-    part = left_out(n_outputs=2)
-    for m in range(3):
-        for n in range(3):
-            per_task = []
-            for t in range(30):
-                rows = part.task == t
-                a, b = (part.mean[rows, i] - part.y[rows] for i in (m, n))
-                per_task.append((a * b).mean())
-            assert part.products[m, n] == pytest.approx(np.mean(per_task))
-        assert part.losses()[m] == pytest.approx(part.products[m, m])
+def unsure(n_outputs=1, seed=1):
+    """Members that are surer of some rows than of others."""
+    part, rng = left_out(n_outputs=n_outputs), np.random.default_rng(seed)
+    return replace(part, std=part.std * rng.uniform(0.2, 3, size=part.std.shape))
+
+
+def naive_pool(mean, std, w):
+    """Where the product of normal densities with exponents is highest."""
+    found = minimize_scalar(
+        lambda f: sum(w[m] * (f - mean[m]) ** 2 / (2 * std[m] ** 2) for m in range(len(w)))
+    )
+    return found.x
+
+
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_loss_is_a_naive_mean_over_tasks_with_its_numeric_gradient(n_outputs):
+    part, w = unsure(n_outputs), np.array([0.5, 0.3, 0.2])
+
+    def over_tasks(values):
+        return np.mean([values[part.task == t].mean() for t in range(30)])
+
+    # As sure as it mostly is, a member has its weight as its share.
+    typical = np.exp([over_tasks(np.log(part.std[:, m])) for m in range(3)])
+    exponents = w * typical**2
+    assert_allclose(part.exponents(w), exponents / exponents.sum(), rtol=1e-10)
+    centre = [
+        [naive_pool(part.mean[r, :, o], part.std[r, :, o], exponents) for o in range(n_outputs)]
+        for r in range(len(part.y))
+    ]
+    value, slope = part.loss(w)
+    assert value == pytest.approx(over_tasks((np.array(centre) - part.y) ** 2), rel=1e-6)
+    steps = 1e-6 * np.eye(3)
+    numeric = [(part.loss(w + step)[0] - part.loss(w - step)[0]) / 2e-6 for step in steps]
+    assert_allclose(slope, numeric, rtol=1e-6, atol=1e-9)
+    for m, one in enumerate(np.eye(3)):
+        alone = over_tasks((part.mean[:, m] - part.y) ** 2)
+        assert part.losses()[m] == pytest.approx(alone)
+        assert part.loss(one)[0] == pytest.approx(alone)
+
+
+def test_a_blend_is_the_product_of_its_members_densities():
+    part, rng = unsure(2), np.random.default_rng(0)
+    weights = rng.dirichlet(np.ones(3), size=len(part.y))  # every row may have its own
+    centre, spread = pooled(part.mean, part.std, weights)
+    for r in range(len(part.y)):
+        for o in range(2):
+            mean, std = part.mean[r, :, o], part.std[r, :, o]
+            assert centre[r, o] == pytest.approx(naive_pool(mean, std, weights[r]), abs=1e-6)
+            share = weights[r] / std**2 / (weights[r] / std**2).sum()
+            # Of a mixture with these shares.
+            second = (share * (std**2 + mean**2)).sum()
+            assert spread[r, o] == pytest.approx(np.sqrt(second - centre[r, o] ** 2), rel=1e-9)
+    for unit in (1e-150, 1e150):
+        again = pooled(unit * part.mean, unit * part.std, weights)
+        assert_allclose(again[0], unit * centre, rtol=1e-12)
+
+
+def test_members_that_are_sure_of_all_or_of_nothing():
+    mean = np.array([[[0.0], [1.0], [4.0]]])
+    both = np.full((1, 3), 1 / 3)
+    centre, spread = pooled(mean, np.zeros((1, 3, 1)), both)
+    assert centre[0, 0] == pytest.approx(5 / 3) and np.isfinite(spread).all()
+    centre, _ = pooled(mean, np.array([[[0.0], [1.0], [1.0]]]), both)
+    assert centre[0, 0] == pytest.approx(0, abs=1e-9)
+    centre, _ = pooled(mean, np.array([[[0.0], [1.0], [1.0]]]), np.array([[0.0, 0.5, 0.5]]))
+    assert centre[0, 0] == pytest.approx(2.5)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -54,7 +113,7 @@ def test_good_members_share_and_bad_ones_go():
     (weights,) = blend_weights([left_out(n_tasks=200)])
     assert weights.sum() == pytest.approx(1)
     assert weights[2] < 0.05
-    np.testing.assert_allclose(weights[:2], 0.5, atol=0.1)
+    assert_allclose(weights[:2], 0.5, atol=0.1)
 
 
 def test_weights_of_support_sizes_differ_where_the_losses_do():
@@ -69,7 +128,7 @@ def test_a_bad_member_does_not_make_the_others_look_alike():
     (weights,) = blend_weights([left_out(sds=(0.2, 0.05, 30.0))])
     (alone,) = blend_weights([left_out(sds=(0.2, 0.05))])
     assert weights[1] > 0.9
-    np.testing.assert_allclose(weights[:2], alone, atol=0.02)
+    assert_allclose(weights[:2], alone, atol=0.02)
 
 
 def test_a_perfect_member_takes_all_without_a_division_by_zero():
@@ -82,8 +141,8 @@ def test_a_perfect_member_takes_all_without_a_division_by_zero():
 def test_spread_adds_the_dispute_of_the_members():
     mean = np.array([[[0.0], [2.0]]])
     std = np.array([[[1.0], [1.0]]])
-    assert spread_of(mean, std, np.array([[0.5, 0.5]]))[0, 0] == pytest.approx(np.sqrt(2.0))
-    assert spread_of(mean, std, np.array([[1.0, 0.0]]))[0, 0] == pytest.approx(1.0)
+    assert pooled(mean, std, np.array([[0.5, 0.5]]))[1][0, 0] == pytest.approx(np.sqrt(2.0))
+    assert pooled(mean, std, np.array([[1.0, 0.0]]))[1][0, 0] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("factor", [0.6, 1.0, 1.7])
@@ -126,7 +185,7 @@ def test_loss_of_labels_is_a_naive_mean_with_its_numeric_gradient(n_classes):
     assert value == pytest.approx(naive(w), rel=1e-10)
     steps = 1e-6 * np.eye(3)
     numeric = [(naive(w + step) - naive(w - step)) / 2e-6 for step in steps]
-    np.testing.assert_allclose(slope, numeric, rtol=1e-6, atol=1e-8)
+    assert_allclose(slope, numeric, rtol=1e-6, atol=1e-8)
     for m, one in enumerate(np.eye(3)):
         assert part.losses()[m] == pytest.approx(naive(one), rel=1e-10)
 
@@ -134,7 +193,7 @@ def test_loss_of_labels_is_a_naive_mean_with_its_numeric_gradient(n_classes):
 def test_good_members_of_labels_share_and_bad_ones_go():
     (weights,) = blend_weights([labels_left_out(n_tasks=300, noise=(1.0, 1.0, 5.0))])
     assert weights[2] < 0.05
-    np.testing.assert_allclose(weights[:2], 0.5, atol=0.1)
+    assert_allclose(weights[:2], 0.5, atol=0.1)
 
 
 @pytest.mark.parametrize("factor", [0.7, 1.0, 1.5])
