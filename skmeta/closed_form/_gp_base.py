@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from skmeta._optional import require
 from skmeta.base import MarginalEstimator
 from skmeta.closed_form._gp_learner import GPLearner
-from skmeta.core.gp import Hyper
+from skmeta.core.kernels import Hyper
 
 # An inducing point is the mean of at least so many rows: one of a single row would be that row.
 FEWEST_MEMBERS = 3

@@ -12,7 +12,6 @@ from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
 from skmeta.closed_form._gp_learner import GPLearner, _thin
 from skmeta.core.gp import (
     Bound,
-    Hyper,
     Parts,
     add,
     evidence,
@@ -21,6 +20,7 @@ from skmeta.core.gp import (
     solve,
     weights_posterior,
 )
+from skmeta.core.kernels import Hyper
 from skmeta.core.learner import State
 from skmeta.core.tasks import Padded, TaskRows
 

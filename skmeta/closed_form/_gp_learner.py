@@ -13,7 +13,6 @@ from skmeta.core.gp import (
     JITTER,
     Bound,
     Evidence,
-    Hyper,
     Parts,
     add,
     bound_and_slopes,
@@ -23,10 +22,9 @@ from skmeta.core.gp import (
     parts_of,
     shared_features,
     solve,
-    task_kernel,
-    task_variance,
     weights_posterior,
 )
+from skmeta.core.kernels import Hyper, task_kernel, task_variance
 from skmeta.core.learner import MarginalLearner, State
 from skmeta.core.tasks import Padded, TaskRows
 from skmeta.exceptions import TrainingDivergedError

@@ -11,7 +11,8 @@ from scipy.special import expit
 from sklearn.metrics import log_loss
 
 from skmeta import HierarchicalGPClassifier
-from skmeta.core.gp import shared_features, task_kernel
+from skmeta.core.gp import shared_features
+from skmeta.core.kernels import task_kernel
 from skmeta.model_selection import predict_tasks
 
 FAST = {"max_iter": 25, "random_state": 0}

@@ -16,19 +16,16 @@ from scipy.stats import multivariate_normal
 from skmeta.core.gp import (
     JITTER,
     WIDE,
-    Hyper,
     add,
     bound_and_slopes,
     evidence,
     negative_bound,
     parts_of,
-    rbf_kernel,
     shared_features,
     solve,
-    task_kernel,
-    task_variance,
     weights_posterior,
 )
+from skmeta.core.kernels import Hyper, rbf_kernel, task_kernel, task_variance
 from skmeta.core.tasks import TaskRows
 
 INDUCING_JITTER = 1e-6
