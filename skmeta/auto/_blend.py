@@ -23,8 +23,11 @@ FAINT = 1e-4
 TINY = 1e-12
 # A member with less weight is left out.
 LEAST_WEIGHT = 0.02
-# No member counts as surer than the least sure one by more than this factor.
-SUREST = 1e-6
+# A member that is more than this factor surer, or less sure, than mostly counts as if it were by
+# this factor: far from the training rows a net is as sure as near them.
+SUREST = 2.0
+# Standard deviations, in units of that of y, below and above which none is told from another.
+STD_RANGE = (1e-12, 1e12)
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,11 @@ class Judged(ABC):
         """Number of tasks."""
         return len(np.unique(self.task))
 
+    @property
+    def typical(self) -> np.ndarray:
+        """How unsure every member mostly is, where that is asked: (n_members,)."""
+        return np.full(len(self.losses()), np.nan)
+
     @abstractmethod
     def losses(self) -> np.ndarray:
         """Loss of each member, the mean over tasks: (n_members,)."""
@@ -52,16 +60,12 @@ class Judged(ABC):
     def loss(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
         """Loss of a blend, and its gradient."""
 
-    def exponents(self, weights: np.ndarray) -> np.ndarray:
-        """Those of the members' densities or probabilities, whose product the blend is."""
-        return weights
-
 
 @dataclass(frozen=True)
 class LeftOut(Judged):
     """Predictions of numbers; a blend of them is :func:`pooled`.
 
-    A weight is the share that a member has in a row of which it is as sure as it mostly is.
+    A weight is the share that a member has in a row of which all are as sure as they mostly are.
 
     Parameters
     ----------
@@ -80,12 +84,11 @@ class LeftOut(Judged):
     @cached_property
     def typical(self) -> np.ndarray:
         """Geometric mean of every member's standard deviations: (n_members,)."""
-        logs = np.log(careful(self.std)).mean(axis=2)
-        return np.exp(self.row_weight @ logs)
+        return np.exp(self.row_weight @ np.log(self.std.clip(*STD_RANGE)).mean(axis=2))
 
     @cached_property
     def _precision(self) -> np.ndarray:
-        return (self.typical[:, None] / careful(self.std)) ** 2
+        return relative_precision(self.std, self.typical[:, None])
 
     @cached_property
     def _weighted(self) -> np.ndarray:
@@ -95,10 +98,6 @@ class LeftOut(Judged):
         """The members of both, on the same rows."""
         mean = np.concatenate([self.mean, other.mean], axis=1)
         return LeftOut(self.task, mean, np.concatenate([self.std, other.std], axis=1), self.y)
-
-    def exponents(self, weights: np.ndarray) -> np.ndarray:
-        found = weights * (self.typical / self.typical.max()) ** 2
-        return found / found.sum()
 
     def losses(self) -> np.ndarray:
         error = self.mean - self.y[:, None]
@@ -198,22 +197,25 @@ def _on_simplex(objective: Callable, start: np.ndarray) -> np.ndarray:
     return found.x.clip(0.0) / found.x.clip(0.0).sum()
 
 
-def careful(std: np.ndarray) -> np.ndarray:
-    """Standard deviations (rows, members, outputs) none of which is 0."""
-    return np.maximum(std, SUREST * std.max(axis=1, keepdims=True) + np.finfo(np.float64).tiny)
+def relative_precision(std: np.ndarray, typical: np.ndarray) -> np.ndarray:
+    """One over the variance, in units of what is typical of a member: (rows, members, outputs).
+
+    ``typical`` has a shape that becomes that of ``std``; it is nan where it is not known.
+    """
+    ratio = np.nan_to_num(std / typical, nan=1.0)
+    return ratio.clip(1 / SUREST, SUREST) ** -2
 
 
 def pooled(
-    mean: np.ndarray, std: np.ndarray, exponents: np.ndarray
+    mean: np.ndarray, std: np.ndarray, weights: np.ndarray, typical: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Centre and spread of a blend of predictions (rows, members, outputs): (rows, outputs) each.
 
-    The centre is that of the product of the members' normal densities with these exponents (rows,
-    members): at every row the members that are sure of themselves count most. The spread is the
-    members' own, and their dispute.
+    As in the product of powers of the members' normal densities, those that are surer of a row than
+    they mostly are count more there. The spread is the members' own, and their dispute.
+    ``weights`` are (rows, members), ``typical`` is as in :func:`relative_precision`.
     """
-    safe = careful(std)
-    share = exponents[:, :, None] * (safe.min(axis=1, keepdims=True) / safe) ** 2
+    share = weights[:, :, None] * relative_precision(std, typical)
     share /= share.sum(axis=1, keepdims=True)
     centre = (share * mean).sum(axis=1)
     dispute = (mean - centre[:, None]) ** 2
@@ -222,8 +224,8 @@ def pooled(
 
 def calibration(part: LeftOut, weights: np.ndarray, level: float = 0.9) -> float:
     """Factor on the spread of the blend that gives intervals of ``level`` their share of rows."""
-    exponents = np.broadcast_to(part.exponents(weights), part.mean.shape[:2])
-    centre, spread = pooled(part.mean, part.std, exponents)
+    rows = np.broadcast_to(weights, part.mean.shape[:2])
+    centre, spread = pooled(part.mean, part.std, rows, part.typical[:, None])
     z = np.abs(part.y - centre) / np.maximum(spread, 1e-12)
     order = np.argsort(z, axis=0)
     share = np.cumsum(part.row_weight[order], axis=0)

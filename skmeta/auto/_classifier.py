@@ -192,5 +192,5 @@ class AutoMetaClassifier(AutoMeta, MetaClassifier):
         return sharpness(part, weights)
 
     def _outputs(self, X: Any, verb: str = "predict") -> np.ndarray:
-        (log_proba,), exponents, factors = self._ask(X)
-        return np.einsum("rm,rmc->rc", exponents * factors[:, None], log_proba)
+        (log_proba,), weights, _, factors = self._ask(X)
+        return np.einsum("rm,rmc->rc", weights * factors[:, None], log_proba)

@@ -141,7 +141,8 @@ class AutoMetaRegressor(AutoMeta, MetaRegressor):
         its weights were chosen on the same tasks.
     weights_ : pandas.DataFrame
         Weights of the members by number of support rows: the share that a member has in a row of
-        which it is as sure as it mostly is. Of others it has more, or less.
+        which all are as sure as they mostly are. One that is surer there has more, up to four times
+        as much.
     members_ : dict of str to estimator
         The fitted (for an adapted estimator: adapted) members.
     n_tasks_ : int
@@ -172,8 +173,8 @@ class AutoMetaRegressor(AutoMeta, MetaRegressor):
     -----
     With one task the Gaussian process answers, with two the linear model: there is nothing to
     choose on. Tasks of a single row do not count. The blend is a product of powers of the members'
-    normal densities: at every row, those that are sure of themselves count most. Predictive
-    intervals are calibrated on the tasks left out.
+    normal densities: those that are surer of a row than they mostly are count more there.
+    Predictive intervals are calibrated on the tasks left out.
 
     References
     ----------
@@ -230,12 +231,14 @@ class AutoMetaRegressor(AutoMeta, MetaRegressor):
         std : ndarray of the shape of ``y``
             Only with ``return_std=True``.
         """
-        answers, exponents, factors = self._ask(X)
-        shape = (len(exponents), *self._target_shape)
-        mean, std = (answer.reshape(*exponents.shape, -1) for answer in answers)
-        values, spread = pooled(mean, std, exponents)
+        answers, weights, typical, factors = self._ask(X)
+        shape = (len(weights), *self._target_shape)
+        mean, std = (answer.reshape(*weights.shape, -1) for answer in answers)
+        values, spread = pooled(mean, std, weights, typical[:, :, None] * self.y_scale_)
         if not np.isfinite(values).all():
             raise ValueError(TOO_FAR)
         if not return_std:
             return values.reshape(shape)
+        if not np.isfinite(spread).all():
+            raise ValueError(TOO_FAR)
         return values.reshape(shape), (spread * factors[:, None]).reshape(shape)

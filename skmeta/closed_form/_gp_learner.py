@@ -36,8 +36,10 @@ LEAST_NOISE = 1e-6
 PRIOR_WIDTH = 3.0
 SCALARS = ("noise", "constant", "rbf", "shared_linear", "shared_rbf")
 VECTORS = ("linear", "length", "shared_length")
-# Numbers in each of the matrices of a batch in training: a megabyte stays in the processor's cache.
+# Numbers in each of the matrices of a batch in training: a megabyte stays in a processor's cache;
+# on a GPU, few large batches are better.
 CELLS_AT_A_TIME = 2**17
+CELLS_ON_GPU = 2**21
 
 
 class GPLearner(MarginalLearner):
@@ -244,9 +246,10 @@ class GPLearner(MarginalLearner):
             return
         order = torch.argsort(rows.sizes, descending=True, stable=True)
         sizes, start, n_features = rows.sizes[order].tolist(), 0, self.mean.shape[1]
+        most = CELLS_AT_A_TIME if self.mean.device.type == "cpu" else CELLS_ON_GPU
         while start < len(sizes):
             cells = sizes[start] * max(sizes[start], n_features)
-            stop = start + max(1, CELLS_AT_A_TIME // cells)
+            stop = start + max(1, most // cells)
             yield rows.take_tasks(order[start:stop]).padded()
             start = stop
 

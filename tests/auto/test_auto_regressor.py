@@ -115,10 +115,11 @@ def test_update_is_adapt_on_all_rows_and_batches_are_single_tasks(lines):
     assert_allclose(unknown, model.predict(X[12:15]))
 
 
-def test_exponents_are_interpolated_in_the_number_of_rows(lines):
+def test_weights_are_interpolated_in_the_number_of_rows(lines):
     model = lines[0]
-    at, _ = model._exponents_at(np.array([0, 2, 3, 5, 50]))
-    stored = model._exponents
+    at, typical, _ = model._blend_at(np.array([0, 2, 3, 5, 50]))
+    assert_allclose(typical[[0, 1, 3, 4]], model._typical[[0, 1, 2, 2]])
+    stored = model.weights_.to_numpy().T
     assert_allclose(at[[0, 1, 3, 4]], stored[[0, 1, 2, 2]])
     share = (np.log(4) - np.log(3)) / (np.log(6) - np.log(3))
     assert_allclose(at[2], (1 - share) * stored[1] + share * stored[2])
@@ -180,3 +181,14 @@ def test_small_tasks_are_judged_by_what_they_have(n_rows, n_support, small_net):
         for size in (0, n_rows - 1)
     }
     assert error[n_rows - 1] < 0.2 * error[0]
+
+
+def test_below_the_smallest_size_that_was_judged_weights_are_shares():
+    X, y, groups = tasks("lines")
+    model = AutoMetaRegressor(**{**FAST, "n_support": (3,)}).fit(X, y, groups=groups)
+    expected = np.zeros(len(X))
+    for name, share in model.weights_[3].items():
+        member = model.members_[Regressors.roles[name][0]]
+        predictor = member.feature_regressors_[0] if name == "pooled boosting" else member
+        expected += share * predictor.predict(X)
+    assert_allclose(model.predict(X), expected, rtol=1e-9)

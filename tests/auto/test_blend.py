@@ -9,6 +9,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from skmeta.auto._blend import (
+    SUREST,
     LabelsLeftOut,
     LeftOut,
     _on_simplex,
@@ -35,10 +36,11 @@ def unsure(n_outputs=1, seed=1):
     return replace(part, std=part.std * rng.uniform(0.2, 3, size=part.std.shape))
 
 
-def naive_pool(mean, std, w):
-    """Where the product of normal densities with exponents is highest."""
+def naive_pool(mean, std, w, typical):
+    """Where a product of powers of normal densities is highest."""
+    surer = [min(max(s / t, 1 / SUREST), SUREST) for s, t in zip(std, typical, strict=True)]
     found = minimize_scalar(
-        lambda f: sum(w[m] * (f - mean[m]) ** 2 / (2 * std[m] ** 2) for m in range(len(w)))
+        lambda f: sum(w[m] * (f - mean[m]) ** 2 / (2 * surer[m] ** 2) for m in range(len(w)))
     )
     return found.x
 
@@ -50,12 +52,11 @@ def test_loss_is_a_naive_mean_over_tasks_with_its_numeric_gradient(n_outputs):
     def over_tasks(values):
         return np.mean([values[part.task == t].mean() for t in range(30)])
 
-    # As sure as it mostly is, a member has its weight as its share.
+    # As sure as they mostly are, members have their weights as shares.
     typical = np.exp([over_tasks(np.log(part.std[:, m])) for m in range(3)])
-    exponents = w * typical**2
-    assert_allclose(part.exponents(w), exponents / exponents.sum(), rtol=1e-10)
+    assert_allclose(part.typical, typical, rtol=1e-10)
     centre = [
-        [naive_pool(part.mean[r, :, o], part.std[r, :, o], exponents) for o in range(n_outputs)]
+        [naive_pool(part.mean[r, :, o], part.std[r, :, o], w, typical) for o in range(n_outputs)]
         for r in range(len(part.y))
     ]
     value, slope = part.loss(w)
@@ -69,32 +70,54 @@ def test_loss_is_a_naive_mean_over_tasks_with_its_numeric_gradient(n_outputs):
         assert part.loss(one)[0] == pytest.approx(alone)
 
 
-def test_a_blend_is_the_product_of_its_members_densities():
+def test_a_blend_is_the_product_of_powers_of_its_members_densities():
     part, rng = unsure(2), np.random.default_rng(0)
-    weights = rng.dirichlet(np.ones(3), size=len(part.y))  # every row may have its own
-    centre, spread = pooled(part.mean, part.std, weights)
+    shape = part.mean.shape[:2]
+    # Every row may have its own.
+    weights, typical = rng.dirichlet(np.ones(3), size=len(part.y)), rng.uniform(0.2, 2, size=shape)
+    centre, spread = pooled(part.mean, part.std, weights, typical[:, :, None])
     for r in range(len(part.y)):
         for o in range(2):
             mean, std = part.mean[r, :, o], part.std[r, :, o]
-            assert centre[r, o] == pytest.approx(naive_pool(mean, std, weights[r]), abs=1e-6)
-            share = weights[r] / std**2 / (weights[r] / std**2).sum()
+            expected = naive_pool(mean, std, weights[r], typical[r])
+            assert centre[r, o] == pytest.approx(expected, abs=1e-6)
+            share = weights[r] / np.clip(std / typical[r], 1 / SUREST, SUREST) ** 2
+            share /= share.sum()
             # Of a mixture with these shares.
             second = (share * (std**2 + mean**2)).sum()
             assert spread[r, o] == pytest.approx(np.sqrt(second - centre[r, o] ** 2), rel=1e-9)
     for unit in (1e-150, 1e150):
-        again = pooled(unit * part.mean, unit * part.std, weights)
-        assert_allclose(again[0], unit * centre, rtol=1e-12)
+        scaled = [unit * part.mean, unit * part.std, weights, unit * typical[:, :, None]]
+        assert_allclose(pooled(*scaled)[0], unit * centre, rtol=1e-12)
 
 
-def test_members_that_are_sure_of_all_or_of_nothing():
+def test_no_member_has_a_row_to_itself_because_it_is_sure():
     mean = np.array([[[0.0], [1.0], [4.0]]])
-    both = np.full((1, 3), 1 / 3)
-    centre, spread = pooled(mean, np.zeros((1, 3, 1)), both)
-    assert centre[0, 0] == pytest.approx(5 / 3) and np.isfinite(spread).all()
-    centre, _ = pooled(mean, np.array([[[0.0], [1.0], [1.0]]]), both)
-    assert centre[0, 0] == pytest.approx(0, abs=1e-9)
-    centre, _ = pooled(mean, np.array([[[0.0], [1.0], [1.0]]]), np.array([[0.0, 0.5, 0.5]]))
-    assert centre[0, 0] == pytest.approx(2.5)
+    thirds, typical = np.full((1, 3), 1 / 3), np.ones((3, 1))
+    std = np.ones((1, 3, 1))
+    for sure in (0.0, 1e-9, 1 / SUREST):
+        std[0, 0] = sure
+        centre, spread = pooled(mean, std, thirds, typical)
+        assert centre[0, 0] == pytest.approx(5 / (SUREST**2 + 2)) and np.isfinite(spread).all()
+    for unsure in (SUREST, 1e9, np.inf):
+        std[0, 0] = unsure
+        centre, _ = pooled(mean, std, thirds, typical)
+        assert centre[0, 0] == pytest.approx(5 / (SUREST**-2 + 2))
+    std[0, 0] = 0.1
+    centre, _ = pooled(mean, std, thirds, np.full((3, 1), np.nan))  # nothing is known
+    assert centre[0, 0] == pytest.approx(5 / 3)
+
+
+def test_a_standard_deviation_of_nothing_or_of_all_spoils_no_loss():
+    part = unsure()
+    for odd in (0.0, 1e200, np.inf):
+        std = part.std.copy()
+        std[3, 1] = odd
+        std[5] = odd
+        strange = replace(part, std=std)
+        assert np.isfinite(strange.loss(np.full(3, 1 / 3))[0])
+        (weights,) = blend_weights([strange])
+        assert_allclose(weights, blend_weights([part])[0], atol=0.1)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -141,8 +164,8 @@ def test_a_perfect_member_takes_all_without_a_division_by_zero():
 def test_spread_adds_the_dispute_of_the_members():
     mean = np.array([[[0.0], [2.0]]])
     std = np.array([[[1.0], [1.0]]])
-    assert pooled(mean, std, np.array([[0.5, 0.5]]))[1][0, 0] == pytest.approx(np.sqrt(2.0))
-    assert pooled(mean, std, np.array([[1.0, 0.0]]))[1][0, 0] == pytest.approx(1.0)
+    assert pooled(mean, std, np.array([[0.5, 0.5]]), std)[1][0, 0] == pytest.approx(np.sqrt(2.0))
+    assert pooled(mean, std, np.array([[1.0, 0.0]]), std)[1][0, 0] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("factor", [0.6, 1.0, 1.7])
