@@ -7,7 +7,7 @@ looked at. Codes are dummies. Where a hospital is held out, methods know three t
 
 Every method gets the same support, 20 draws, and is fitted once a hospital. Intervals (95 %)
 resample draws: how much the choice of patients matters, not how far another hospital or another
-random_state would be off. In Switzerland 94 % are sick: it is left out of the mean.
+random_state would be off. In Switzerland 93 % are sick: it is left out of the mean.
 
 Baselines (`_class_baselines.py`) are tuned on training hospitals alone, by log loss.
 "Recalibration" adds to the pooled log odds an offset and a slope, fitted to the support and shrunk;
