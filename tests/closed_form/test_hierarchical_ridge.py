@@ -1,4 +1,4 @@
-"""HierarchicalRidge against dense mixed models in the units of the data, and in odd corners."""
+"""HierarchicalRidge against dense mixed models in the units of the data."""
 
 import os
 import pickle
@@ -12,37 +12,15 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.linalg import block_diag
 from scipy.stats import multivariate_normal
-from sklearn.base import clone
 
 from skmeta import HierarchicalRidge
 from skmeta.datasets import fetch_rdataset
-from skmeta.exceptions import SingleTaskWarning
 from skmeta.model_selection import predict_tasks
+from tests.closed_form.mixed import FULL, RAGGED, simulate, with_constant
 
 pd = pytest.importorskip("pandas")
 
-COVARIANCES = ["auto", "full", "diag", "isotropic", "low_rank"]
 PRIORS = ["auto", "flat", "ridge"]
-RAGGED = [6, 1, 9, 3, 12, 1, 7, 5, 2, 8, 4, 10] * 3
-
-
-def simulate(sizes, between, mean=None, noise=0.3, seed=0, shift=0.0, scale=1.0):
-    """Tasks with normal coefficients: X, y, groups; rows of all tasks mixed."""
-    rng = np.random.default_rng(seed)
-    p = len(between)
-    mean = np.arange(1.0, p + 1) if mean is None else mean
-    groups = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
-    X = rng.normal(size=(len(groups), p - 1)) * scale + shift
-    coef = rng.multivariate_normal(mean, between, size=len(sizes), method="svd")
-    y = (with_constant(X) * coef[groups]).sum(1) + noise * rng.normal(size=len(X))
-    return X, y, groups
-
-
-def with_constant(X):
-    return np.column_stack([np.ones(len(X)), X])
-
-
-FULL = np.array([[1.0, 0.5, -0.2], [0.5, 0.8, 0.1], [-0.2, 0.1, 0.3]])
 
 
 @pytest.fixture(scope="module")
@@ -343,163 +321,6 @@ def test_frames_and_floats_of_single_precision(tasks):
     assert_allclose(predicted, model.adapt(frame[:4], y[:4]).predict(frame), rtol=1e-3)
 
 
-# -- odd tables -----------------------------------------------------------------------------------
-
-
-def finite_in_every_way(model, X, y, groups):
-    numbers = [*model.predict(X, return_std=True)]
-    adapted = model.adapt(X[:2], y[:2])
-    numbers += [*adapted.predict(X, return_std=True)]
-    numbers += [model.coef_mean_, model.coef_cov_, model.noise_var_]
-    if groups is not None:
-        numbers += [model.task_effects(X, y, groups)]
-    for values in numbers:
-        assert np.isfinite(np.asarray(values)).all()
-    assert np.linalg.eigvalsh(model.coef_cov_)[0] >= -1e-9 * np.trace(model.coef_cov_)
-
-
-ODD = {
-    "collinear": lambda X, y: (np.column_stack([X, X.sum(1)]), y),
-    "equal columns": lambda X, y: (np.column_stack([X, X]), y),
-    "constant column": lambda X, y: (np.column_stack([X, np.full(len(X), 7.0)]), y),
-    "all columns constant": lambda X, y: (np.zeros_like(X), y),
-    "constant y": lambda X, y: (X, np.full(len(y), 3.0)),
-    "huge X": lambda X, y: (X * 1e100, y),
-    "tiny X": lambda X, y: (X * 1e-100, y),
-    "huge y": lambda X, y: (X, y * 1e100),
-    "tiny y": lambda X, y: (X, y * 1e-100),
-    "far from zero": lambda X, y: (X + 1e6, y + 1e6),
-    "one value far off": lambda X, y: (np.where(np.arange(len(X))[:, None] == 3, 1e9, X), y),
-    "one target far off": lambda X, y: (X, np.where(np.arange(len(X)) == 3, 1e9, y)),
-    "binary": lambda X, y: (X.mean(0) < X, y > y.mean()),
-    "no noise": lambda X, y: (X, X @ [1.0, -2.0] + 3),
-}
-
-
-@pytest.mark.parametrize("prior", ["auto", "flat"])
-@pytest.mark.parametrize("odd", ODD)
-def test_odd_tables_give_finite_answers(odd, prior):
-    X, y, groups = simulate(RAGGED[:12], FULL)
-    X, y = ODD[odd](X, y)
-    for covariance in COVARIANCES if prior == "auto" else ["auto"]:
-        model = HierarchicalRidge(covariance=covariance, mean_prior=prior, max_iter=15)
-        finite_in_every_way(model.fit(X, y, groups=groups), X, y, groups)
-
-
-@pytest.mark.parametrize("odd", ["constant column", "equal columns"])
-@pytest.mark.parametrize("method", ["reml", "ml"])
-def test_columns_that_say_nothing_new_change_nothing(method, odd):
-    X, y, groups = simulate(RAGGED, FULL)
-    more = X[:, 1] if odd == "equal columns" else np.full(len(X), 1e4)
-    wide = np.column_stack([X, more])
-    options = {"method": method, "covariance": "full", "mean_prior": "flat"}
-    plain = HierarchicalRidge(**options).fit(X, y, groups=groups)
-    model = HierarchicalRidge(**options).fit(wide, y, groups=groups)
-    assert model.noise_var_ == pytest.approx(plain.noise_var_, rel=1e-4)
-    for one, other in (
-        (model, plain),
-        (model.adapt(wide[:4], y[:4]), plain.adapt(X[:4], y[:4])),
-    ):
-        found, expected = one.predict(wide, return_std=True), other.predict(X, return_std=True)
-        assert_allclose(found[0], expected[0], rtol=1e-3, atol=1e-3)
-        assert_allclose(found[1], expected[1], rtol=1e-3)
-    if odd == "constant column":
-        names = ["intercept", "x0", "x1"]
-        found = model.coef_cov_.loc[names, names]
-        assert_allclose(found, plain.coef_cov_, rtol=0.01, atol=0.005)
-        effects = [m.task_effects(Z, y, groups) for m, Z in ((model, wide), (plain, X))]
-        for what in ("effect", "std"):
-            assert_allclose(effects[0][what][names], effects[1][what], rtol=0.01, atol=0.005)
-
-
-@pytest.mark.parametrize("method", ["reml", "ml"])
-@pytest.mark.parametrize("covariance", COVARIANCES)
-def test_targets_that_are_the_level_of_their_task(covariance, method):
-    for seed in (5, 13) if covariance == "auto" else (0,):
-        rng = np.random.default_rng(seed)
-        groups = np.repeat(np.arange(5), 8)
-        level = rng.normal(size=5)[groups]
-        X = rng.normal(size=(40, 3))
-        X[:, 0] = groups
-        model = HierarchicalRidge(method=method, covariance=covariance, max_iter=50)
-        model.fit(X, level, groups=groups)
-        finite_in_every_way(model, X, level, groups)
-        assert_allclose(model.adapt(X[:2], [7.0, 7.0]).predict(X[:2]), 7, atol=0.1)
-
-
-def test_one_row_far_from_the_others(tasks):
-    X, y, groups = tasks
-    X = X.copy()
-    X[3] = 1e9
-    finite_in_every_way(HierarchicalRidge().fit(X, y, groups=groups), X, y, groups)
-
-
-@pytest.mark.parametrize("scale", [1e4, 1e8, 1e12, 1e100, 1e160])
-@pytest.mark.parametrize("noise", [0.0, 0.3])
-def test_a_support_far_from_the_training_rows_gives_finite_answers_or_a_reason(noise, scale):
-    X, y, groups = simulate([8] * 20, FULL, noise=noise)
-    model = HierarchicalRidge().fit(X, y, groups=groups)
-    for k in (1, 3, 10):
-        found, reason = 0.0, "far outside"
-        try:
-            found = model.adapt(X[:k] * scale, y[:k]).predict(X, return_std=True)
-        except ValueError as error:
-            reason = str(error)
-        assert np.isfinite(found).all() and "far outside" in reason
-
-
-@pytest.mark.parametrize("covariance", COVARIANCES)
-@pytest.mark.parametrize("sizes", [[4, 4], [5, 1, 1], [2] * 5, [2, 1], [9]], ids=str)
-@pytest.mark.parametrize("d", [1, 10], ids=["p < n", "p > n"])
-def test_few_tasks_and_few_rows(sizes, covariance, d):
-    X, y, groups = simulate(sizes, np.eye(d + 1))
-    for method, prior in (("reml", "auto"), ("ml", "auto"), ("reml", "flat")):
-        if "auto" not in (covariance, prior):
-            continue
-        model = HierarchicalRidge(
-            method=method, covariance=covariance, mean_prior=prior, max_iter=12
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore" if len(sizes) == 1 else "error", SingleTaskWarning)
-            model.fit(X, y, groups=groups)
-        assert model.adapted_ == (len(sizes) == 1) and model.n_tasks_ == len(sizes)
-        finite_in_every_way(model, X, y, groups)
-
-
-def test_one_task_is_a_bayesian_regression():
-    X, y, _ = simulate([200], 0 * np.eye(3))
-    with pytest.warns(SingleTaskWarning):
-        model = HierarchicalRidge(mean_prior="flat").fit(X, y)
-    Z = with_constant(X)
-    coef, (rss,), *_ = np.linalg.lstsq(Z, y, rcond=None)
-    assert_allclose(model.coef_mean_, coef, rtol=1e-6)
-    assert model.noise_var_ == pytest.approx(rss / 197, rel=1e-6)
-    assert_allclose(model.coef_cov_, 0)
-    _, std = model.predict(X, return_std=True)
-    spread = np.einsum("ip,pq,iq->i", Z, np.linalg.inv(Z.T @ Z), Z)
-    assert_allclose(std**2, (1 + spread) * rss / 197, rtol=1e-6)
-
-
-def test_low_rank_with_more_columns_than_rows():
-    rng = np.random.default_rng(0)
-    X, y, groups = rng.normal(size=(20, 20)), rng.normal(size=20), np.arange(20) % 10
-    model = HierarchicalRidge(covariance="low_rank").fit(X, y, groups=groups)
-    finite_in_every_way(model, X, y, groups)
-
-
-def test_every_task_of_one_row_is_refused():
-    with pytest.raises(ValueError, match="single row"):
-        HierarchicalRidge().fit([[1.0], [2.0], [3.0]], [1.0, 2, 3], groups=[0, 1, 2])
-
-
-def test_many_more_columns_than_rows():
-    rng = np.random.default_rng(0)
-    X, groups = rng.normal(size=(60, 70)), np.repeat(np.arange(12), 5)
-    y = 2 * X[:, 0] + rng.normal(size=12)[groups] + 0.1 * rng.normal(size=60)
-    model = HierarchicalRidge(max_iter=15).fit(X, y, groups=groups)
-    finite_in_every_way(model, X, y, groups)
-
-
 # -- what was simulated is found ------------------------------------------------------------------
 
 FORMS = {
@@ -581,21 +402,3 @@ def test_agrees_with_statsmodels(method):
     effects = model.task_effects(X, y, groups)["effect"]
     theirs = np.array([other.random_effects[g] for g in range(len(RAGGED))])
     assert_allclose(effects, theirs, atol=0.01)
-
-
-@pytest.mark.parametrize("method", ["reml", "ml"])
-@pytest.mark.parametrize("extra", ["constant", "copies"])
-def test_columns_that_say_nothing_leave_the_others_alone(extra, method):
-    rng = np.random.default_rng(12)
-    groups, X = np.repeat(np.arange(12), 10), rng.normal(size=(120, 2))
-    slopes = rng.normal(1, 0.5, size=(12, 2))[groups]
-    y = rng.normal(size=12)[groups] + (slopes * X).sum(1) + 0.3 * rng.normal(size=120)
-    ridge = HierarchicalRidge(method=method, mean_prior="ridge", covariance="isotropic")
-    plain = clone(ridge).fit(X, y, groups=groups)
-    for n in (3, 20):
-        more = np.zeros((120, n)) if extra == "constant" else np.tile(X, (1, n))
-        wide = np.column_stack([X, more])
-        model = clone(ridge).fit(wide, y, groups=groups)
-        assert_allclose(model.predict(wide), plain.predict(X), atol=5e-3)
-        if extra == "constant":
-            assert_allclose(model.coef_mean_.iloc[:3], plain.coef_mean_, atol=1e-3)
