@@ -1,16 +1,17 @@
-"""Hierarchical Gaussian processes are trained in batches: which tasks share one does not matter."""
+"""Hierarchical Gaussian processes are trained in batches of few rows: whose, does not matter."""
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from skmeta import HierarchicalGPClassifier, HierarchicalGPRegressor
-from skmeta.closed_form import _gp_learner
-from skmeta.closed_form._gp_learner import GPLearner
+from skmeta.closed_form import _gp_base, _gp_learner
+from skmeta.closed_form._gp_learner import GPLearner, _thin
 from skmeta.core.tasks import TaskRows
+from tests.closed_form.curves import quick, simulate
 
 LARGEST = 12
 OPTIONS = {"max_iter": 5, "lr": 0.1, "rows_per_step": 1000, "max_task_rows": LARGEST}
@@ -55,3 +56,72 @@ def test_a_fit_does_not_depend_on_the_batches(kind, monkeypatch):
     for name, value in found[0].items():
         assert_allclose(found[1][name], value, rtol=1e-6, atol=1e-8, err_msg=name)
         assert_allclose(found[2][name], value, rtol=1e-6, atol=1e-8, err_msg=name)
+
+
+# -- many rows ------------------------------------------------------------------------------------
+
+
+def test_large_tasks_are_thinned(monkeypatch):
+    X, y, groups = simulate([400, 5, 300, 20], d=1)
+    model = quick(max_iter=3).fit(X, y, groups=groups)
+    assert np.isfinite(model.predict(X, return_std=True)).all()
+    # A task of five hundred rows can still be adapted to, with every row.
+    new = model.adapt(X[:500], y[:500])
+    assert new.state_["x"].shape == (1, 500, 1)
+    assert_allclose(
+        quick(max_iter=3).fit(X, y, groups=groups).predict(X[:9]), model.predict(X[:9]), rtol=1e-12
+    )
+    monkeypatch.setattr(_gp_base, "MAX_TASK_ROWS", 400)
+    whole = quick(max_iter=3).fit(X, y, groups=groups)
+    assert np.mean((whole.predict(X) - model.predict(X)) ** 2) < 0.05 * np.var(y)
+
+
+def test_some_tasks_a_step_come_near_all_tasks_a_step(monkeypatch):
+    X, y, groups = simulate([6, 10, 3] * 20, d=1)
+    options = {"n_inducing": 8, "max_iter": 40, "random_state": 0}
+    whole = HierarchicalGPRegressor(**options).fit(X, y, groups=groups)
+    monkeypatch.setattr(_gp_base, "ROWS_PER_STEP", 120)
+    model = HierarchicalGPRegressor(**options).fit(X, y, groups=groups)
+    assert not np.array_equal(model.predict(X), whole.predict(X))
+    X_new, y_new, _ = simulate([25], d=1, seed=1)
+    for k in (0, 5):
+        pairs = [m.adapt(X_new[:k], y_new[:k]) if k else m for m in (model, whole)]
+        (mean, std), (expected, spread) = (m.predict(X_new, return_std=True) for m in pairs)
+        assert np.abs(mean - expected).max() < 0.25 * y.std()
+        assert_allclose(std, spread, rtol=0.3)
+    again = HierarchicalGPRegressor(**options).fit(X, y, groups=groups)
+    assert_array_equal(model.predict(X), again.predict(X))
+    # One task may be larger than a step.
+    monkeypatch.setattr(_gp_base, "ROWS_PER_STEP", 2)
+    tiny = quick(max_iter=3).fit(X, y, groups=groups)
+    assert np.isfinite(tiny.predict(X)).all()
+
+
+def test_any_part_of_equal_tasks_stands_for_all_of_them(monkeypatch):
+    X, y, _ = simulate([7])
+    X, y, groups = np.tile(X, (12, 1)), np.tile(y, 12), np.repeat(np.arange(12), 7)
+    whole = quick(n_inducing=5).fit(X, y, groups=groups)
+    monkeypatch.setattr(_gp_base, "ROWS_PER_STEP", 21)
+    model = quick(n_inducing=5).fit(X, y, groups=groups)
+    assert model.n_inducing_ > 0
+    losses = [[record["train_loss"] for record in one.history_] for one in (model, whole)]
+    assert_allclose(losses[0], losses[1], rtol=1e-6, atol=1e-8)
+    assert_allclose(model.predict(X[:7]), whole.predict(X[:7]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("most", [1, 3, 5, 100])
+def test_thinning_keeps_rows_with_their_task(most):
+    sizes = torch.tensor([2, 40, 1, 5, 5])
+    task = torch.repeat_interleave(torch.arange(5), sizes)
+    x = torch.stack([task, torch.arange(53)], dim=1).double()
+    kept = [
+        _thin(TaskRows.from_sizes(x, 2 * x[:, 1], sizes), most, torch.Generator().manual_seed(seed))
+        for seed in range(20)
+    ]
+    for rows in kept:
+        assert_array_equal(rows.sizes, sizes.clamp(max=most))
+        assert_array_equal(rows.x[:, 0], torch.repeat_interleave(torch.arange(5), rows.sizes))
+        assert len(torch.unique(rows.x[:, 1])) == len(rows.x)
+        assert_array_equal(rows.y, 2 * rows.x[:, 1])
+    seen = torch.unique(torch.cat([rows.x[:, 1] for rows in kept]))
+    assert len(seen) > 12 + 20 * (most > 1)  # other rows every time

@@ -1,46 +1,20 @@
-"""HierarchicalGPRegressor against dense conditioning on all rows, and in odd corners."""
+"""HierarchicalGPRegressor against dense conditioning on all rows."""
 
 import pickle
-import warnings
 
 import numpy as np
 import pytest
-import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skmeta import HierarchicalGPRegressor
-from skmeta.closed_form import _gp_base
-from skmeta.closed_form._gp_learner import _thin
 from skmeta.core.gp import JITTER, WIDE
-from skmeta.core.tasks import TaskRows
 from skmeta.exceptions import SingleTaskWarning
 from skmeta.model_selection import predict_tasks
+from tests.closed_form.curves import RAGGED, quick, simulate, slow_rbf
 
 pd = pytest.importorskip("pandas")
 
 INDUCING_JITTER = 1e-6
-RAGGED = [6, 1, 9, 3, 12, 1, 7, 5, 2, 8]
-
-
-def simulate(sizes, d=2, noise=0.2, seed=0):
-    """A curve that all tasks share, and a smooth one for each: X, y, groups; rows mixed."""
-    rng = np.random.default_rng(seed)
-    groups = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
-    X = rng.uniform(-2, 2, size=(len(groups), d))
-    y = np.sin(2 * X[:, 0]) + 0.7 * X.sum(1) + noise * rng.normal(size=len(X))
-    for task in range(len(sizes)):
-        rows = np.flatnonzero(groups == task)
-        own = 0.25 + 0.5 * slow_rbf(X[rows], X[rows], np.full(d, 1.5))
-        y[rows] += rng.multivariate_normal(np.zeros(len(rows)), own, method="eigh")
-    return X, y, groups
-
-
-def slow_rbf(a, b, length):
-    return np.exp(-0.5 * (((a[:, None] - b[None]) / length) ** 2).sum(2))
-
-
-def quick(**changes):
-    return HierarchicalGPRegressor(**{"max_iter": 15, "random_state": 0, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -291,138 +265,6 @@ def test_few_rows_have_few_inducing_points(n_rows):
     assert np.isfinite(model.predict(X, return_std=True)).all()
 
 
-# -- many rows ------------------------------------------------------------------------------------
-
-
-def test_large_tasks_are_thinned(monkeypatch):
-    X, y, groups = simulate([400, 5, 300, 20], d=1)
-    model = quick(max_iter=3).fit(X, y, groups=groups)
-    assert np.isfinite(model.predict(X, return_std=True)).all()
-    # A task of five hundred rows can still be adapted to, with every row.
-    new = model.adapt(X[:500], y[:500])
-    assert new.state_["x"].shape == (1, 500, 1)
-    assert_allclose(
-        quick(max_iter=3).fit(X, y, groups=groups).predict(X[:9]), model.predict(X[:9]), rtol=1e-12
-    )
-    monkeypatch.setattr(_gp_base, "MAX_TASK_ROWS", 400)
-    whole = quick(max_iter=3).fit(X, y, groups=groups)
-    assert np.mean((whole.predict(X) - model.predict(X)) ** 2) < 0.05 * np.var(y)
-
-
-def test_some_tasks_a_step_come_near_all_tasks_a_step(monkeypatch):
-    X, y, groups = simulate([6, 10, 3] * 20, d=1)
-    options = {"n_inducing": 8, "max_iter": 40, "random_state": 0}
-    whole = HierarchicalGPRegressor(**options).fit(X, y, groups=groups)
-    monkeypatch.setattr(_gp_base, "ROWS_PER_STEP", 120)
-    model = HierarchicalGPRegressor(**options).fit(X, y, groups=groups)
-    assert not np.array_equal(model.predict(X), whole.predict(X))
-    X_new, y_new, _ = simulate([25], d=1, seed=1)
-    for k in (0, 5):
-        pairs = [m.adapt(X_new[:k], y_new[:k]) if k else m for m in (model, whole)]
-        (mean, std), (expected, spread) = (m.predict(X_new, return_std=True) for m in pairs)
-        assert np.abs(mean - expected).max() < 0.25 * y.std()
-        assert_allclose(std, spread, rtol=0.3)
-    again = HierarchicalGPRegressor(**options).fit(X, y, groups=groups)
-    assert_array_equal(model.predict(X), again.predict(X))
-    # One task may be larger than a step.
-    monkeypatch.setattr(_gp_base, "ROWS_PER_STEP", 2)
-    tiny = quick(max_iter=3).fit(X, y, groups=groups)
-    assert np.isfinite(tiny.predict(X)).all()
-
-
-def test_any_part_of_equal_tasks_stands_for_all_of_them(monkeypatch):
-    X, y, _ = simulate([7])
-    X, y, groups = np.tile(X, (12, 1)), np.tile(y, 12), np.repeat(np.arange(12), 7)
-    whole = quick(n_inducing=5).fit(X, y, groups=groups)
-    monkeypatch.setattr(_gp_base, "ROWS_PER_STEP", 21)
-    model = quick(n_inducing=5).fit(X, y, groups=groups)
-    assert model.n_inducing_ > 0
-    losses = [[record["train_loss"] for record in one.history_] for one in (model, whole)]
-    assert_allclose(losses[0], losses[1], rtol=1e-6, atol=1e-8)
-    assert_allclose(model.predict(X[:7]), whole.predict(X[:7]), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("most", [1, 3, 5, 100])
-def test_thinning_keeps_rows_with_their_task(most):
-    sizes = torch.tensor([2, 40, 1, 5, 5])
-    task = torch.repeat_interleave(torch.arange(5), sizes)
-    x = torch.stack([task, torch.arange(53)], dim=1).double()
-    kept = [
-        _thin(TaskRows.from_sizes(x, 2 * x[:, 1], sizes), most, torch.Generator().manual_seed(seed))
-        for seed in range(20)
-    ]
-    for rows in kept:
-        assert_array_equal(rows.sizes, sizes.clamp(max=most))
-        assert_array_equal(rows.x[:, 0], torch.repeat_interleave(torch.arange(5), rows.sizes))
-        assert len(torch.unique(rows.x[:, 1])) == len(rows.x)
-        assert_array_equal(rows.y, 2 * rows.x[:, 1])
-    seen = torch.unique(torch.cat([rows.x[:, 1] for rows in kept]))
-    assert len(seen) > 12 + 20 * (most > 1)  # other rows every time
-
-
-# -- odd tables -----------------------------------------------------------------------------------
-
-ODD = {
-    "constant column": lambda X, y: (np.column_stack([X, np.full(len(X), 7.0)]), y),
-    "all columns constant": lambda X, y: (np.zeros_like(X), y),
-    "equal columns": lambda X, y: (np.column_stack([X, X]), y),
-    "two distinct values": lambda X, y: (X[:, :1] > 0, y),
-    "every row twice": lambda X, y: (np.repeat(X[::2], 2, axis=0)[: len(X)], y),
-    "no noise": lambda X, y: (X, np.sin(X[:, 0])),
-    "a line without noise": lambda X, y: (X, 2 * X[:, 0] - X[:, 1]),
-    "constant y": lambda X, y: (X, np.full(len(y), 3.0)),
-    "huge X": lambda X, y: (X * 1e100, y),
-    "tiny X": lambda X, y: (X * 1e-100, y),
-    "huge y": lambda X, y: (X, y * 1e100),
-    "one value far off": lambda X, y: (np.where(np.arange(len(X))[:, None] == 3, 1e9, X), y),
-    "one target far off": lambda X, y: (X, np.where(np.arange(len(X)) == 3, 1e9, y)),
-    "many columns": lambda X, y: (np.random.default_rng(0).normal(size=(len(X), 60)), y),
-}
-
-
-@pytest.mark.parametrize("odd", ODD)
-def test_odd_tables_give_finite_answers(tasks, odd):
-    X, y, groups = tasks
-    X, y = ODD[odd](X, y)
-    for n_inducing in ("auto", 40):
-        model = quick(n_inducing=n_inducing).fit(X, y, groups=groups)
-        for one in (model, model.adapt(X[:3], y[:3]), model.adapt(X[:1].repeat(9, 0), y[:9])):
-            mean, std = one.predict(X, return_std=True)
-            assert np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()
-        assert np.isfinite(model.kernel_summary_["sd"]).all()
-
-
-@pytest.mark.parametrize("scale", [1e4, 1e8, 1e12, 1e100, 1e160])
-def test_a_support_far_from_the_training_rows_gives_finite_answers_or_a_reason(model, scale):
-    X, y, _ = simulate([30], seed=4)
-    for k in (1, 3, 10):
-        found, reason = 0.0, "far outside"
-        try:
-            found = model.adapt(X[:k] * scale, y[:k]).predict(X, return_std=True)
-        except ValueError as error:
-            reason = str(error)
-        assert np.isfinite(found).all() and "far outside" in reason
-
-
-def test_more_inducing_points_than_rows_that_can_be_told_apart(tasks):
-    X, y, groups = tasks
-    near = np.repeat(X[::2], 2, axis=0) + 1e-13 * np.random.default_rng(0).normal(size=X.shape)
-    model = quick(n_inducing=len(X), max_iter=2).fit(near, y, groups=groups)
-    assert np.isfinite(model.predict(near)).all()
-
-
-@pytest.mark.parametrize("sizes", [[6, 6], [5, 1, 1], [2, 1], [5] * 5, [12], [300]], ids=str)
-def test_few_tasks(sizes):
-    X, y, groups = simulate(sizes)
-    model = quick()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore" if len(sizes) == 1 else "error", SingleTaskWarning)
-        model.fit(X, y, groups=groups)
-    assert model.adapted_ == (len(sizes) == 1) and model.n_tasks_ == len(sizes)
-    for one in (model, model.adapt(X[:2], y[:2]), model.update(X[:2], y[:2])):
-        assert np.isfinite(one.predict(X, return_std=True)).all()
-
-
 def test_one_task_is_an_ordinary_process():
     X, y, _ = simulate([80], d=1)
     with pytest.warns(SingleTaskWarning):
@@ -434,11 +276,6 @@ def test_one_task_is_an_ordinary_process():
     expected = dense(model, X, y, np.zeros(80), X[:0], y[:0], X)
     assert_allclose(mean, expected[0], rtol=1e-6, atol=1e-7)
     assert_allclose(std, expected[1], rtol=1e-6)
-
-
-def test_every_task_of_one_row_is_refused():
-    with pytest.raises(ValueError, match="single row"):
-        quick().fit([[1.0], [2.0], [3.0]], [1.0, 2, 3], groups=[0, 1, 2])
 
 
 # -- seeds, pickles, dtypes -----------------------------------------------------------------------
