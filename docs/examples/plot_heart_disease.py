@@ -200,4 +200,4 @@ plt.show()
 #   (AUC) gets worse: what ten rows seem to say of this hospital is mostly chance.
 #
 # ``AutoMetaClassifier`` weighs pooled and adaptive models against each other, and so loses less
-# where one of them is wrong. A fit takes up to half a minute here.
+# where one of them is wrong. A fit takes half a minute here.
