@@ -70,7 +70,9 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", ["protonetclassifier", pytest.param("metasvc", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     "hospital", [pytest.param("hungarian", marks=pytest.mark.slow), "cleveland"]
 )
