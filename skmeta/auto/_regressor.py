@@ -130,6 +130,8 @@ class AutoMetaRegressor(AutoMeta, MetaRegressor):
         Folds in parallel.
     random_state : int, RandomState instance or None, default=None
         Seeds folds, draws and members.
+    verbose : int, default=0
+        1 shows a progress bar of the folds for every group of members that is compared.
 
     Attributes
     ----------

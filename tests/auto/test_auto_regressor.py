@@ -192,3 +192,13 @@ def test_below_the_smallest_size_that_was_judged_weights_are_shares():
         predictor = member.feature_regressors_[0] if name == "pooled boosting" else member
         expected += share * predictor.predict(X)
     assert_allclose(model.predict(X), expected, rtol=1e-9)
+
+
+def test_folds_in_parallel_and_a_bar_change_nothing(small_net, capsys):
+    X, y, groups = tasks("lines", n_tasks=9, n_rows=6)
+    alone = AutoMetaRegressor(**FAST).fit(X, y, groups=groups)
+    assert capsys.readouterr().err == ""
+    both = AutoMetaRegressor(n_jobs=2, verbose=1, **FAST).fit(X, y, groups=groups)
+    assert "compare linear, gp, boosted linear: 100%" in capsys.readouterr().err
+    assert_allclose(both.scores_, alone.scores_, rtol=1e-9)
+    assert_allclose(both.predict(X), alone.predict(X), rtol=1e-9)
