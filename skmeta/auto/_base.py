@@ -98,8 +98,8 @@ class AutoMeta(MetaEstimator):
             names = [FEW_TASKS[n_useful]]
             self._sizes = np.zeros(1)
             self._scores = np.full((1, 2), np.nan)
-            self._weights, self._typical = np.ones((1, 1)), np.full((1, 1), np.nan)
-            self._factors = np.ones(1)
+            self._weights, self._factors = np.ones((1, 1)), np.ones(1)
+            self._about = None
         else:
             folds = self._folds(numbers, rng)
             least = _rows_needed(sizes, np.bincount(numbers))
@@ -114,7 +114,9 @@ class AutoMeta(MetaEstimator):
         used = self._weights.max(axis=0) > 0
         self._names = [name for name, some in zip(names, used, strict=True) if some]
         self._compared = names
-        self._weights, self._typical = self._weights[:, used], self._typical[:, used]
+        self._weights = self._weights[:, used]
+        if self._about is not None:
+            self._about = self._about[:, used]
         used_fits = dict.fromkeys(self._team.roles[name][0] for name in self._names)
         chosen = {name: candidates[name] for name in used_fits}
         self.members_ = fit_members(self._team, chosen, X, y, numbers)
@@ -153,7 +155,9 @@ class AutoMeta(MetaEstimator):
         folds: list[tuple],
     ) -> dict[int, Any]:
         """Predictions of every member for tasks left out, by number of support rows."""
-        arriving = Parallel(n_jobs=self.n_jobs, return_as="generator")(
+        # Not every backend can hand results over one by one.
+        one_by_one = {"return_as": "generator"} if self.verbose else {}
+        arriving = Parallel(n_jobs=self.n_jobs, **one_by_one)(
             delayed(predict_left_out)(
                 self._team,
                 candidates,
@@ -198,7 +202,7 @@ class AutoMeta(MetaEstimator):
         self._sizes = np.array(list(left_out), dtype=float)
         self._weights = blend_weights(parts)
         pairs = list(zip(parts, self._weights, strict=True))
-        self._typical = np.array([part.typical for part in parts])
+        self._about = np.array([part.about for part in parts])
         self._factors = np.array([self._factor(part, w) for part, w in pairs])
         blend = [part.loss(w)[0] for part, w in pairs]
         self._scores = np.column_stack([[part.losses() for part in parts], blend])
@@ -275,25 +279,21 @@ class AutoMeta(MetaEstimator):
         self._adapt_targets(y, TaskBatch(zeros, zeros[:0], 1))  # refuses unknown labels
         return X, self._targets(y)
 
-    def _ask(self, X: Any) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray, np.ndarray]:
-        """What the members answer, and :meth:`_blend_at` for every row."""
+    def _ask(self, X: Any) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+        """What the members answer, and how many support rows stand behind the answer to each."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=np.float64)
         answers = self._team.predict(
             self._names, self.members_, self._population, X, **self._asked()
         )
-        return answers, *self._blend_at(np.broadcast_to(self._n_rows, len(X)))
+        return answers, np.broadcast_to(self._n_rows, len(X))
 
-    def _blend_at(self, n_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Weights of members, how unsure they mostly are, and calibration for these support sizes.
-
-        Below the smallest that was judged, how unsure is not known.
-        """
+    def _at(self, n_rows: np.ndarray, table: np.ndarray) -> np.ndarray:
+        """What a table by support size (n_sizes, ...) has for these sizes: (n_rows, ...)."""
         at, known = np.log1p(n_rows), np.log1p(self._sizes)
-        weights = [np.interp(at, known, column) for column in self._weights.T]
-        typical = [np.interp(at, known, column, left=np.nan) for column in np.log(self._typical).T]
-        factors = np.interp(at, known, self._factors)
-        return np.column_stack(weights), np.exp(np.column_stack(typical)), factors
+        columns = table.reshape(len(known), -1).T
+        found = np.array([np.interp(at, known, column) for column in columns])
+        return found.T.reshape(len(n_rows), *table.shape[1:])
 
     # ---------------------------------------------------------------- what was chosen
 

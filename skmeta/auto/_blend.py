@@ -15,8 +15,10 @@ from scipy.special import logsumexp, softmax
 SMOOTHING = 0.5
 # Prior of the weights, as strong as so many tasks: equal for members that are equally good.
 TASKS_WORTH = 10.0
-# That of the sharpness of labels: as they are.
+# That of how sure members are: as they say. For the sharpness of labels, and for standard deviations.
 SHARPNESS_WORTH = 3.0
+# Factors on a member's standard deviations, at least and at most.
+SCALES = (1e-3, 1e3)
 # Losses count in units of the best member's, but of no less than this share of the worst one's.
 FAINT = 1e-4
 # A squared error, in units of the variance of y, that is as good as none.
@@ -48,9 +50,9 @@ class Judged(ABC):
         return len(np.unique(self.task))
 
     @property
-    def typical(self) -> np.ndarray:
-        """How unsure every member mostly is, where that is asked: (n_members,)."""
-        return np.full(len(self.losses()), np.nan)
+    def about(self) -> np.ndarray:
+        """What else a blend has to know of every member: (n_members, ...)."""
+        return np.zeros((len(self.losses()), 0))
 
     @abstractmethod
     def losses(self) -> np.ndarray:
@@ -83,12 +85,28 @@ class LeftOut(Judged):
 
     @cached_property
     def typical(self) -> np.ndarray:
-        """Geometric mean of every member's standard deviations: (n_members,)."""
-        return np.exp(self.row_weight @ np.log(self.std.clip(*STD_RANGE)).mean(axis=2))
+        """Geometric mean of every member's standard deviations: (n_members, n_outputs)."""
+        return np.exp(np.einsum("r,rmo->mo", self.row_weight, np.log(self.std.clip(*STD_RANGE))))
+
+    @cached_property
+    def scale(self) -> np.ndarray:
+        """Factors that make every member's standard deviations right: (n_members, n_outputs).
+
+        The fewer tasks, the closer to 1.
+        """
+        z = np.abs(self.y[:, None] - self.mean) / self.std.clip(*STD_RANGE)
+        needed = needed_factor(z.reshape(len(z), -1), self.row_weight).clip(*SCALES)
+        power = self.n_tasks / (self.n_tasks + SHARPNESS_WORTH)
+        return needed.reshape(self.typical.shape) ** power
+
+    @property
+    def about(self) -> np.ndarray:
+        """Logarithms of ``typical`` and ``scale``: (n_members, n_outputs, 2)."""
+        return np.log(np.stack([self.typical, self.scale], axis=2))
 
     @cached_property
     def _precision(self) -> np.ndarray:
-        return relative_precision(self.std, self.typical[:, None])
+        return relative_precision(self.std, self.typical)
 
     @cached_property
     def _weighted(self) -> np.ndarray:
@@ -200,38 +218,52 @@ def _on_simplex(objective: Callable, start: np.ndarray) -> np.ndarray:
 def relative_precision(std: np.ndarray, typical: np.ndarray) -> np.ndarray:
     """One over the variance, in units of what is typical of a member: (rows, members, outputs).
 
-    ``typical`` has a shape that becomes that of ``std``; it is nan where it is not known.
+    It is four times as much at most, and a quarter at least (``SUREST``). ``typical`` has a shape
+    that becomes that of ``std``; it is nan where it is not known.
     """
     ratio = np.nan_to_num(std / typical, nan=1.0)
     return ratio.clip(1 / SUREST, SUREST) ** -2
 
 
 def pooled(
-    mean: np.ndarray, std: np.ndarray, weights: np.ndarray, typical: np.ndarray
+    mean: np.ndarray,
+    std: np.ndarray,
+    weights: np.ndarray,
+    typical: np.ndarray,
+    scale: np.ndarray | float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Centre and spread of a blend of predictions (rows, members, outputs): (rows, outputs) each.
 
     As in the product of powers of the members' normal densities, those that are surer of a row than
-    they mostly are count more there. The spread is the members' own, and their dispute.
-    ``weights`` are (rows, members), ``typical`` is as in :func:`relative_precision`.
+    they mostly are count more there. The spread is the members' own, times their ``scale``, and
+    their dispute. ``weights`` are (rows, members), ``typical`` is as in
+    :func:`relative_precision`.
     """
     share = weights[:, :, None] * relative_precision(std, typical)
     share /= share.sum(axis=1, keepdims=True)
     centre = (share * mean).sum(axis=1)
     dispute = (mean - centre[:, None]) ** 2
-    return centre, np.sqrt((share * (std**2 + dispute)).sum(axis=1))
+    return centre, np.sqrt((share * ((scale * std) ** 2 + dispute)).sum(axis=1))
 
 
-def calibration(part: LeftOut, weights: np.ndarray, level: float = 0.9) -> float:
-    """Factor on the spread of the blend that gives intervals of ``level`` their share of rows."""
+def calibration(part: LeftOut, weights: np.ndarray) -> float:
+    """Factor on the spread of the blend that gives its intervals their share of rows."""
     rows = np.broadcast_to(weights, part.mean.shape[:2])
-    centre, spread = pooled(part.mean, part.std, rows, part.typical[:, None])
+    centre, spread = pooled(part.mean, part.std, rows, part.typical, part.scale)
     z = np.abs(part.y - centre) / np.maximum(spread, 1e-12)
+    return float(np.clip(needed_factor(z, part.row_weight).mean(), 0.5, 3.0))
+
+
+def needed_factor(z: np.ndarray, row_weight: np.ndarray) -> np.ndarray:
+    """Factors on standard deviations, so that 90 % intervals hold 90 % of the rows: (columns,).
+
+    ``z`` (rows, columns) are the errors in units of the standard deviations.
+    """
     order = np.argsort(z, axis=0)
-    share = np.cumsum(part.row_weight[order], axis=0)
-    place = (share < level).sum(axis=0).clip(max=len(z) - 1)
+    share = np.cumsum(row_weight[order], axis=0)
+    place = (share < 0.9).sum(axis=0).clip(max=len(z) - 1)
     found = np.take_along_axis(np.take_along_axis(z, order, 0), place[None], 0)[0]
-    return float(np.clip(found.mean() / 1.6449, 0.5, 3.0))
+    return found / 1.6449
 
 
 def sharpness(part: LabelsLeftOut, weights: np.ndarray) -> float:

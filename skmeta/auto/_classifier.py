@@ -194,5 +194,6 @@ class AutoMetaClassifier(AutoMeta, MetaClassifier):
         return sharpness(part, weights)
 
     def _outputs(self, X: Any, verb: str = "predict") -> np.ndarray:
-        (log_proba,), weights, _, factors = self._ask(X)
-        return np.einsum("rm,rmc->rc", weights * factors[:, None], log_proba)
+        (log_proba,), n_rows = self._ask(X)
+        weights = self._at(n_rows, self._weights) * self._at(n_rows, self._factors)[:, None]
+        return np.einsum("rm,rmc->rc", weights, log_proba)

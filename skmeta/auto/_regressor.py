@@ -143,8 +143,8 @@ class AutoMetaRegressor(AutoMeta, MetaRegressor):
         its weights were chosen on the same tasks.
     weights_ : pandas.DataFrame
         Weights of the members by number of support rows: the share that a member has in a row of
-        which all are as sure as they mostly are. One that is surer there has more, up to four times
-        as much.
+        which all are as sure as they mostly are. The weight of one that is surer there counts more,
+        up to four times as much, and of one that is less sure less, down to a quarter.
     members_ : dict of str to estimator
         The fitted (for an adapted estimator: adapted) members.
     n_tasks_ : int
@@ -174,9 +174,10 @@ class AutoMetaRegressor(AutoMeta, MetaRegressor):
     Notes
     -----
     With one task the Gaussian process answers, with two the linear model: there is nothing to
-    choose on. Tasks of a single row do not count. The blend is a product of powers of the members'
-    normal densities: those that are surer of a row than they mostly are count more there.
-    Predictive intervals are calibrated on the tasks left out.
+    choose on. Tasks of a single row do not count. The blend is where a product of powers of the
+    members' normal densities has its peak: those that are surer of a row than they mostly are count
+    more there, within bounds. Predictive intervals, of every member and of the blend, are
+    calibrated on the tasks left out.
 
     References
     ----------
@@ -233,14 +234,34 @@ class AutoMetaRegressor(AutoMeta, MetaRegressor):
         std : ndarray of the shape of ``y``
             Only with ``return_std=True``.
         """
-        answers, weights, typical, factors = self._ask(X)
-        shape = (len(weights), *self._target_shape)
-        mean, std = (answer.reshape(*weights.shape, -1) for answer in answers)
-        values, spread = pooled(mean, std, weights, typical[:, :, None] * self.y_scale_)
+        answers, n_rows = self._ask(X)
+        shape = (len(n_rows), len(self._names), self.n_outputs_)
+        mean, std = (answer.reshape(shape) for answer in answers)
+        # In units of the scale of y: their squares are numbers whatever its own units are.
+        values, spread = pooled(
+            (mean - self.y_mean_) / self.y_scale_,
+            std / self.y_scale_,
+            self._at(n_rows, self._weights),
+            *self._spreads_at(n_rows),
+        )
+        values = values * self.y_scale_ + self.y_mean_
         if not np.isfinite(values).all():
             raise ValueError(TOO_FAR)
+        values = values.reshape(-1, *self._target_shape)
         if not return_std:
-            return values.reshape(shape)
+            return values
+        spread = spread * self._at(n_rows, self._factors)[:, None] * self.y_scale_
         if not np.isfinite(spread).all():
             raise ValueError(TOO_FAR)
-        return values.reshape(shape), (spread * factors[:, None]).reshape(shape)
+        return values, spread.reshape(values.shape)
+
+    def _spreads_at(self, n_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How unsure the members mostly are, and the factors on that: (n_rows, members, outputs).
+
+        The former is not known below the smallest support size that was judged.
+        """
+        if self._about is None:
+            shape = (len(n_rows), len(self._names), self.n_outputs_)
+            return np.full(shape, np.nan), np.ones(shape)
+        typical, scale = np.moveaxis(np.exp(self._at(n_rows, self._about)), -1, 0)
+        return np.where(n_rows[:, None, None] < self._sizes[0], np.nan, typical), scale

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import torch
 from scipy.optimize import minimize
@@ -22,15 +24,18 @@ from skmeta.core.mixed import (
 from skmeta.core.numerics import FAR_SUPPORT
 from skmeta.core.tasks import TaskRows
 
-# Standard deviations between tasks, in units of the noise's, where the search starts.
+# Standard deviations between tasks, in units of the noise's, where the search starts; and those of
+# level and slopes that are looked at for a second start: noise may be next to nothing.
 FIRST_SPREAD = 0.5
+OTHER_SPREADS = (0.05, 5.0, 500.0, 5e4)
 # A flat prior on the mean asks for so many tasks a coefficient, free covariances for so many.
 TASKS_FOR_A_FLAT_PRIOR = 8
 TASKS_FOR_COVARIANCES = 5
 # Up to so many coefficients their covariances are free where there are tasks enough; beyond, they
 # have to earn their number.
 FEW_COEFFICIENTS = 3
-LOG_ALPHA_BOUNDS = (-12.0, 20.0)
+# Noise is no less than 1e-5 of the standard deviation of y: slopes may be 1e10 times as large.
+LOG_ALPHA_BOUNDS = (-45.0, 20.0)
 # Support rows beyond so many standard deviations are of other units: in their squares, which are
 # all that is kept, a noise of the usual size would be lost.
 FARTHEST = 1e6
@@ -94,12 +99,11 @@ class MixedLearner(MarginalLearner):
     def fit_tasks(self, rows: TaskRows, generator: Generator) -> list[dict]:
         """Maximise the (restricted) likelihood of every output."""
         sums = moments(rows)
-        history: list[dict] = []
-        for output in range(self.mean.shape[0]):
-            self._fit_output(sums, output, history)
-        return history
+        losses = [self._fit_output(sums, output) for output in range(self.mean.shape[0])]
+        return [{"train_loss": loss} for steps in losses for loss in steps]
 
-    def _fit_output(self, sums: Moments, output: int, history: list[dict]) -> None:
+    def _fit_output(self, sums: Moments, output: int) -> list[float]:
+        """Fit one output; the losses of the search that found the best."""
         n_tasks, p = sums.gram.shape[:2]
         ridge = unknown_directions(sums.gram.sum(0))
         many = n_tasks >= TASKS_FOR_A_FLAT_PRIOR * p
@@ -107,11 +111,11 @@ class MixedLearner(MarginalLearner):
         best = None
         for form in self._forms(n_tasks, p):
             shape = _Form(form, p, min(self.rank, p))
-            found = self._minimise(shape, sums, output, flat, ridge, history)
+            found = self._minimise(shape, sums, output, flat, ridge)
             if best is None or found[0] < best[0]:
                 best = found
         assert best is not None
-        _, factor, fit = best
+        _, factor, fit, losses = best
         # Nothing varies along what the rows say nothing of: there the search stays where it starts.
         factor = factor - ridge @ factor / torch.linalg.eigvalsh(sums.gram.sum(0))[-1]
         between = fit.noise * factor @ factor.T
@@ -123,6 +127,7 @@ class MixedLearner(MarginalLearner):
             values, vectors = torch.linalg.eigh(prior)  # its rank may be that of rounding
             self.root[output] = vectors * values.clamp(min=0).sqrt()
             self.noise[output] = fit.noise
+        return losses
 
     def _forms(self, n_tasks: int, p: int) -> list[str]:
         """Forms of the covariance to compare."""
@@ -134,14 +139,13 @@ class MixedLearner(MarginalLearner):
             return ["isotropic", "diag"]
         return ["full"] if p <= FEW_COEFFICIENTS else ["isotropic", "diag", "full"]
 
-    def _minimise(self, form, sums, output, flat, ridge, history):
-        """Penalised deviance, factor and fit at the optimum of one form of the covariance."""
+    def _minimise(self, form, sums, output, flat, ridge):
+        """Penalised deviance, factor, fit and losses at the optimum of one form."""
         like = sums.gram
         half, level = rooted(sums.gram, sums.cross[..., output : output + 1])
-        start = np.concatenate([form.start(), [] if flat else [0.0]])
         bounds = [(None, None)] * form.size + ([] if flat else [LOG_ALPHA_BOUNDS])
 
-        def model(theta: Tensor):
+        def model(theta: Tensor, flat: bool = flat):
             log_alpha = None if flat else theta[-1]
             return mixed_model(
                 form.factor(theta[: form.size]), log_alpha, half, level[..., 0],
@@ -158,23 +162,39 @@ class MixedLearner(MarginalLearner):
                 return 1e10, np.zeros(len(values))
             return deviance.item() / sums.n_rows, slope.cpu().numpy() / sums.n_rows
 
-        values = start
-        if len(start):
-            losses: list[float] = []
-            found = minimize(
-                objective, start, jac=True, method="L-BFGS-B", bounds=bounds,
-                options={"maxiter": self.max_iter, "ftol": 1e-13, "gtol": 1e-8},
-                callback=lambda intermediate_result: losses.append(intermediate_result.fun),
-            )  # fmt: skip
-            values = found.x
-            history += [
-                {"epoch": len(history) + i + 1, "train_loss": v} for i, v in enumerate(losses)
-            ]
-        theta = torch.tensor(values, dtype=like.dtype, device=like.device)
+        def looked_at(level_spread: float, slope_spread: float):
+            """Deviance and values there; the prior of the mean slopes is as wide as they are."""
+            theta = like.new_tensor(form.start(level_spread, slope_spread))
+            if not flat:
+                free = model(theta, flat=True)
+                slopes = free.mean[1:].square().mean()
+                log_alpha = (free.noise / slopes).log().nan_to_num(0.0).clip(*LOG_ALPHA_BOUNDS)
+                theta = torch.cat([theta, log_alpha.reshape(1)])
+            return float(model(theta).deviance), theta.cpu().numpy()
+
+        first = np.concatenate([form.start(FIRST_SPREAD, FIRST_SPREAD), [] if flat else [0.0]])
+        if len(first) == 0:
+            theta, losses = like.new_tensor(first), []
+        else:
+            pairs = [looked_at(*pair) for pair in product(OTHER_SPREADS, OTHER_SPREADS)]
+            second = min(pairs, key=lambda pair: pair[0])[1]
+            searches = [self._search(objective, start, bounds) for start in (first, second)]
+            found, losses = min(searches, key=lambda search: search[0].fun)
+            theta = like.new_tensor(found.x)
         fit = model(theta)
         # Schwarz's criterion: a task is an observation of the covariance.
         penalty = form.size * np.log(len(like))
-        return float(fit.deviance) + penalty, form.factor(theta[: form.size]), fit
+        return float(fit.deviance) + penalty, form.factor(theta[: form.size]), fit, losses
+
+    def _search(self, objective, start, bounds):
+        """Where a search ends, and the losses on its way."""
+        losses: list[float] = []
+        found = minimize(
+            objective, start, jac=True, method="L-BFGS-B", bounds=bounds,
+            options={"maxiter": self.max_iter, "ftol": 1e-13, "gtol": 1e-8},
+            callback=lambda intermediate_result: losses.append(intermediate_result.fun),
+        )  # fmt: skip
+        return found, losses
 
     # ---------------------------------------------------------------- adapt and predict
 
@@ -245,16 +265,19 @@ class _Form:
             "low_rank": p * rank,
         }[name]
 
-    def start(self) -> np.ndarray:
+    def start(self, level: float, slope: float) -> np.ndarray:
+        """Numbers of a covariance without correlations, from standard deviations."""
+        spread = np.full(self.p, slope)
+        spread[0] = level
         if self.name == "full":
-            return (FIRST_SPREAD * np.eye(self.p))[np.tril_indices(self.p)]
+            return np.diag(spread)[np.tril_indices(self.p)]
         if self.name == "low_rank":
             # Not a column of zeros: its gradient would be zero, too.
             rng = np.random.default_rng(0)
             first = rng.normal(size=(self.p, self.rank)) / np.sqrt(self.p)
             first[0, 0] = 1.0
-            return (FIRST_SPREAD * first).ravel()
-        return np.full(self.size, FIRST_SPREAD)
+            return (spread[:, None] * first).ravel()
+        return spread[: self.size]
 
     def factor(self, theta: Tensor) -> Tensor:
         if self.name == "none":

@@ -90,7 +90,9 @@ class _RBF(torch.autograd.Function):
             + (w.sum(-2).unsqueeze(-1) * b.square()).flatten(0, -2).sum(0)
             - 2 * (a * (w @ b)).flatten(0, -2).sum(0)
         )
-        return None, None, square / length, by_row.sum() / scale.clamp(min=1e-300), None, None
+        # A scale that underflowed has no slope.
+        positive = scale.clamp(min=torch.finfo(scale.dtype).tiny)
+        return None, None, square / length, by_row.sum() / positive, None, None
 
 
 def _half_norm(a: Tensor, mask: Tensor | None) -> Tensor:

@@ -115,15 +115,60 @@ def test_update_is_adapt_on_all_rows_and_batches_are_single_tasks(lines):
     assert_allclose(unknown, model.predict(X[12:15]))
 
 
-def test_weights_are_interpolated_in_the_number_of_rows(lines):
+def test_tables_are_interpolated_in_the_number_of_rows(lines):
     model = lines[0]
-    at, typical, _ = model._blend_at(np.array([0, 2, 3, 5, 50]))
-    assert_allclose(typical[[0, 1, 3, 4]], model._typical[[0, 1, 2, 2]])
-    stored = model.weights_.to_numpy().T
-    assert_allclose(at[[0, 1, 3, 4]], stored[[0, 1, 2, 2]])
+    n_rows = np.array([0, 2, 3, 5, 50])
     share = (np.log(4) - np.log(3)) / (np.log(6) - np.log(3))
-    assert_allclose(at[2], (1 - share) * stored[1] + share * stored[2])
-    assert_allclose(at.sum(axis=1), 1)
+    weights = model._at(n_rows, model._weights)
+    stored = model.weights_.to_numpy().T
+    assert_allclose(weights[[0, 1, 3, 4]], stored[[0, 1, 2, 2]])
+    assert_allclose(weights[2], (1 - share) * stored[1] + share * stored[2])
+    assert_allclose(weights.sum(axis=1), 1)
+    # Standard deviations in between are geometric means.
+    for found, part in zip(
+        model._spreads_at(n_rows), np.moveaxis(model._about, -1, 0), strict=True
+    ):
+        assert found.shape == (5, len(model._names), 1)
+        assert_allclose(np.log(found[[0, 1, 3, 4]]), part[[0, 1, 2, 2]])
+        assert_allclose(np.log(found[2]), (1 - share) * part[1] + share * part[2])
+
+
+@pytest.mark.parametrize("k", [0, 2, 4])
+def test_predict_is_the_blend_of_what_the_members_say(lines, k):
+    model, X, y, groups = lines
+    adapted = model.adapt(X[:k], y[:k]) if k else model
+    total, centre, second = 0.0, 0.0, 0.0
+    typical, scale = model._spreads_at(np.array([k]))
+    weights = model._at(np.array([k]), model._weights)[0]
+    for i, name in enumerate(model._names):
+        fit, adapts = Regressors.roles[name]
+        member = (adapted.members_ if adapts else model._population)[fit]
+        mean, std = member.predict(X[6:12], return_std=True)
+        if name == "pooled boosting":
+            mean = member.feature_regressors_[0].predict(X[6:12])
+        ratio = np.clip(std / model.y_scale_[0] / typical[0, i, 0], 0.5, 2.0)
+        share = weights[i] / ratio**2
+        total = total + share
+        centre = centre + share * mean
+        second = second + share * ((scale[0, i, 0] * std) ** 2 + mean**2)
+    centre = centre / total
+    spread = np.sqrt(second / total - centre**2)
+    factor = model._at(np.array([k]), model._factors)[0]
+    found = adapted.predict(X[6:12], return_std=True)
+    assert_allclose(found[0], centre, rtol=1e-9)
+    assert_allclose(found[1], factor * spread, rtol=1e-6)
+    assert_allclose(adapted.predict(X[6:12]), centre, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("unit", "rtol"), [(1e-3, 1e-6), (1e-170, 0.02)])
+def test_units_of_y_change_nothing(lines, unit, rtol):
+    """But for boosting, whose slopes are in single precision."""
+    model, X, y, groups = lines
+    other = AutoMetaRegressor(**FAST).fit(X, unit * y, groups=groups)
+    found = other.adapt(X[:3], unit * y[:3]).predict(X[6:12], return_std=True)
+    expected = model.adapt(X[:3], y[:3]).predict(X[6:12], return_std=True)
+    for a, b in zip(found, expected, strict=True):
+        assert_allclose(a / unit, b, rtol=rtol)
 
 
 def test_intervals_cover_new_tasks():

@@ -53,10 +53,16 @@ def test_loss_is_a_naive_mean_over_tasks_with_its_numeric_gradient(n_outputs):
         return np.mean([values[part.task == t].mean() for t in range(30)])
 
     # As sure as they mostly are, members have their weights as shares.
-    typical = np.exp([over_tasks(np.log(part.std[:, m])) for m in range(3)])
+    logs = np.log(part.std)
+    typical = np.exp(
+        [[over_tasks(logs[:, m, o : o + 1]) for o in range(n_outputs)] for m in range(3)]
+    )
     assert_allclose(part.typical, typical, rtol=1e-10)
     centre = [
-        [naive_pool(part.mean[r, :, o], part.std[r, :, o], w, typical) for o in range(n_outputs)]
+        [
+            naive_pool(part.mean[r, :, o], part.std[r, :, o], w, typical[:, o])
+            for o in range(n_outputs)
+        ]
         for r in range(len(part.y))
     ]
     value, slope = part.loss(w)
@@ -75,7 +81,8 @@ def test_a_blend_is_the_product_of_powers_of_its_members_densities():
     shape = part.mean.shape[:2]
     # Every row may have its own.
     weights, typical = rng.dirichlet(np.ones(3), size=len(part.y)), rng.uniform(0.2, 2, size=shape)
-    centre, spread = pooled(part.mean, part.std, weights, typical[:, :, None])
+    scale = rng.uniform(0.2, 5, size=part.mean.shape)
+    centre, spread = pooled(part.mean, part.std, weights, typical[:, :, None], scale)
     for r in range(len(part.y)):
         for o in range(2):
             mean, std = part.mean[r, :, o], part.std[r, :, o]
@@ -84,10 +91,10 @@ def test_a_blend_is_the_product_of_powers_of_its_members_densities():
             share = weights[r] / np.clip(std / typical[r], 1 / SUREST, SUREST) ** 2
             share /= share.sum()
             # Of a mixture with these shares.
-            second = (share * (std**2 + mean**2)).sum()
+            second = (share * ((scale[r, :, o] * std) ** 2 + mean**2)).sum()
             assert spread[r, o] == pytest.approx(np.sqrt(second - centre[r, o] ** 2), rel=1e-9)
     for unit in (1e-150, 1e150):
-        scaled = [unit * part.mean, unit * part.std, weights, unit * typical[:, :, None]]
+        scaled = [unit * part.mean, unit * part.std, weights, unit * typical[:, :, None], scale]
         assert_allclose(pooled(*scaled)[0], unit * centre, rtol=1e-12)
 
 
@@ -97,14 +104,14 @@ def test_no_member_has_a_row_to_itself_because_it_is_sure():
     std = np.ones((1, 3, 1))
     for sure in (0.0, 1e-9, 1 / SUREST):
         std[0, 0] = sure
-        centre, spread = pooled(mean, std, thirds, typical)
+        centre, spread = pooled(mean, std, thirds, typical, 1.0)
         assert centre[0, 0] == pytest.approx(5 / (SUREST**2 + 2)) and np.isfinite(spread).all()
     for unsure in (SUREST, 1e9, np.inf):
         std[0, 0] = unsure
-        centre, _ = pooled(mean, std, thirds, typical)
+        centre, _ = pooled(mean, std, thirds, typical, 1.0)
         assert centre[0, 0] == pytest.approx(5 / (SUREST**-2 + 2))
     std[0, 0] = 0.1
-    centre, _ = pooled(mean, std, thirds, np.full((3, 1), np.nan))  # nothing is known
+    centre, _ = pooled(mean, std, thirds, np.full((3, 1), np.nan), 1.0)  # nothing is known
     assert centre[0, 0] == pytest.approx(5 / 3)
 
 
@@ -164,15 +171,49 @@ def test_a_perfect_member_takes_all_without_a_division_by_zero():
 def test_spread_adds_the_dispute_of_the_members():
     mean = np.array([[[0.0], [2.0]]])
     std = np.array([[[1.0], [1.0]]])
-    assert pooled(mean, std, np.array([[0.5, 0.5]]), std)[1][0, 0] == pytest.approx(np.sqrt(2.0))
-    assert pooled(mean, std, np.array([[1.0, 0.0]]), std)[1][0, 0] == pytest.approx(1.0)
+    both, one = np.array([[0.5, 0.5]]), np.array([[1.0, 0.0]])
+    assert pooled(mean, std, both, std, 1.0)[1][0, 0] == pytest.approx(np.sqrt(2.0))
+    assert pooled(mean, std, one, std, 1.0)[1][0, 0] == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("factor", [0.6, 1.0, 1.7])
-def test_calibration_finds_the_factor(factor):
+@pytest.mark.parametrize("factor", [0.1, 0.6, 1.0, 1.7, 20.0])
+def test_every_member_has_its_factor_and_what_is_left_is_that_of_the_blend(factor):
     part = left_out(n_tasks=3000, sds=(1.0,))
-    part = LeftOut(part.task, part.mean, part.std / factor, part.y)
-    assert calibration(part, np.ones(1)) == pytest.approx(factor, rel=0.05)
+    wrong = replace(part, std=part.std / factor)
+    assert_allclose(wrong.scale, [[factor]], rtol=0.05)
+    assert calibration(wrong, np.ones(1)) == pytest.approx(1.0, rel=0.02)
+    # The mean of two good members is better than either says, whatever one of them says.
+    right = left_out(n_tasks=3000, sds=(1.0, 1.0))
+    wrong = replace(right, std=right.std * np.array([1.0, 1 / factor])[:, None])
+    half, usual = np.full(2, 0.5), calibration(right, np.full(2, 0.5))
+    assert usual < 0.85
+    assert calibration(wrong, half) == pytest.approx(usual, rel=0.02)
+    centre, spread = pooled(
+        wrong.mean, wrong.std, np.full((len(wrong.y), 2), 0.5), wrong.typical, wrong.scale
+    )
+    inside = np.abs(wrong.y - centre) < 1.645 * usual * spread
+    assert np.mean(inside) == pytest.approx(0.9, abs=0.01)
+
+
+def test_the_fewer_tasks_the_more_members_are_believed():
+    few, many = (left_out(n_tasks=n, sds=(1.0,)) for n in (3, 300))
+    scales = [replace(part, std=100 * part.std).scale[0, 0] for part in (few, many)]
+    assert 0.02 < scales[0] < 0.3 and scales[1] == pytest.approx(0.01, rel=0.15)
+
+
+def test_outputs_that_differ_in_how_sure_members_are_do_not_mix():
+    """Each output is blended as if it were the only one."""
+    one, w = unsure(), np.array([0.5, 0.3, 0.2])
+    other = unsure(seed=2)
+    both = LeftOut(
+        one.task,
+        np.concatenate([one.mean, other.mean], axis=2),
+        np.concatenate([one.std, 1e3 * other.std], axis=2),
+        np.concatenate([one.y, other.y], axis=1),
+    )
+    assert both.loss(w)[0] == pytest.approx((one.loss(w)[0] + other.loss(w)[0]) / 2)
+    assert_allclose(both.typical[:, :1], one.typical)
+    assert_allclose(both.scale[:, :1], one.scale)
 
 
 # ------------------------------------------------------------------- labels
