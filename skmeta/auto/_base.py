@@ -18,7 +18,7 @@ from skmeta.auto._blend import blend_weights
 from skmeta.auto._members import Team, fit_members, predict_left_out
 from skmeta.base._constraints import POSITIVE_INT
 from skmeta.base._estimator import MetaEstimator
-from skmeta.base._rows import TaskBatch
+from skmeta.base._rows import TaskBatch, refuse_empty
 from skmeta.core.learner import Learner
 
 # With fewer tasks there is nothing to compare on: one is an ordinary problem, two share a line.
@@ -31,7 +31,7 @@ class AutoMeta(MetaEstimator):
     """Base of estimators that weigh others on training tasks that are left out."""
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
-        "n_support": ["array-like"],
+        "n_support": ["array-like", Integral],
         "cv": [Interval(Integral, 2, None, closed="left")],
         "n_repeats": POSITIVE_INT,
         "shuffle": ["boolean"],
@@ -99,7 +99,7 @@ class AutoMeta(MetaEstimator):
             self._sizes = np.zeros(1)
             self._scores = np.full((1, 2), np.nan)
             self._weights, self._factors = np.ones((1, 1)), np.ones(1)
-            self._about = None
+            self._about: np.ndarray | None = None
         else:
             folds = self._folds(numbers, rng)
             least = _rows_needed(sizes, np.bincount(numbers))
@@ -237,6 +237,7 @@ class AutoMeta(MetaEstimator):
             raise TypeError(f"{type(self).__name__}.adapt does not take {sorted(task)}.")
         if X is None or y is None:
             raise ValueError("adapt needs the support rows of the task and their targets: X and y.")
+        refuse_empty(X)
         X, y = self._support(X, y)
         n_rows: Any = len(X)
         if batch is not None:

@@ -15,7 +15,7 @@ from scipy.special import logsumexp, softmax
 SMOOTHING = 0.5
 # Prior of the weights, as strong as so many tasks: equal for members that are equally good.
 TASKS_WORTH = 10.0
-# That of how sure members are: as they say. For the sharpness of labels, and for standard deviations.
+# That of how sure members are: as they say. Of the sharpness of labels, and of spreads.
 SHARPNESS_WORTH = 3.0
 # Factors on a member's standard deviations, at least and at most.
 SCALES = (1e-3, 1e3)

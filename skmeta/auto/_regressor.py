@@ -114,7 +114,7 @@ class AutoMetaRegressor(AutoMeta, MetaRegressor):
 
     Parameters
     ----------
-    n_support : sequence of int, default=(0, 1, 3, 5, 10)
+    n_support : int or sequence of int, default=(0, 1, 3, 5, 10)
         Numbers of support rows to choose for. Between them weights are interpolated. Those that no
         two tasks have are left out; if none above 0 is left, the largest that two have is taken.
     cv : int, default=5

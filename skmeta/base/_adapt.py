@@ -12,6 +12,8 @@ from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from skmeta.base._rows import refuse_empty
+
 
 @singledispatch
 def adapt(estimator: Any, X: Any = None, y: Any = None, **task: Any) -> Any:
@@ -43,6 +45,8 @@ def adapt(estimator: Any, X: Any = None, y: Any = None, **task: Any) -> Any:
     ------
     TypeError
         If there is nothing inside that can adapt.
+    ValueError
+        If there is no support row.
 
     Examples
     --------
@@ -68,6 +72,7 @@ def adapt(estimator: Any, X: Any = None, y: Any = None, **task: Any) -> Any:
 @adapt.register
 def _(estimator: Pipeline, X: Any = None, y: Any = None, **task: Any) -> Pipeline:
     check_is_fitted(estimator)
+    refuse_empty(X)
     for _, step in estimator.steps[:-1]:
         if X is not None and step is not None and step != "passthrough":
             X = step.transform(X)

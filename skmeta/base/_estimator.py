@@ -26,6 +26,7 @@ from skmeta.base._rows import (
     TaskBatch,
     as_tensor,
     inference_dtype,
+    refuse_empty,
     resolve_device,
     seeded_torch,
     task_rows,
@@ -252,6 +253,7 @@ class MetaEstimator(EpisodicTraining, TellingFit, Html, Pickling, ABC):
             raise TypeError(f"{type(self).__name__}.adapt does not take {sorted(task)}.")
         if X is None or y is None:
             raise ValueError("adapt needs the support rows of the task and their targets: X and y.")
+        refuse_empty(X)
         X, y = self._check_rows(X, y, reset=False)
         one = batch is None
         if one:

@@ -49,6 +49,11 @@ class MarginalEstimator(Updatable, MetaEstimator):
         self.history_ = [{**row, "epoch": i + 1} for i, row in enumerate(history)]
         self.n_iter_ = len(self.history_)
 
+    def _coefficient_names(self) -> list[str]:
+        """Those, after the intercept."""
+        columns = self._column_names()
+        return ["(intercept)" if "intercept" in columns else "intercept", *columns]
+
     def _column_names(self) -> list[str]:
         """Names of the columns of the design."""
         names = list(getattr(self, "feature_names_in_", []))

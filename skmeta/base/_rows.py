@@ -135,3 +135,13 @@ def to_tensors(
 ) -> dict[str, Tensor]:
     """Undo :func:`to_numpy`, on a device that may differ from the first one."""
     return {name: as_tensor(array, device, dtype) for name, array in arrays.items()}
+
+
+def refuse_empty(X: Any) -> None:
+    """Refuse a support without rows, in words of its own: transformers would use theirs."""
+    shape = getattr(X, "shape", None) or (len(X) if isinstance(X, list | tuple) else 1,)
+    if shape[0] == 0:
+        raise ValueError(
+            "adapt needs at least one support row. Before a task has shown any, call predict of "
+            "the estimator as it is, not adapted: it answers for the population."
+        )

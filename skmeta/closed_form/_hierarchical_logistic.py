@@ -193,13 +193,10 @@ class HierarchicalLogisticRegression(MarginalEstimator, MetaClassifier):
             effect = deviation.cpu().numpy() @ units.T
             variance = np.einsum("ij,tjk,ik->ti", units, covariance.cpu().numpy(), units)
             for what, values in (("effect", effect), ("std", np.sqrt(variance.clip(0)))):
-                for name, column in zip(self._names(), values.T, strict=True):
+                for name, column in zip(self._coefficient_names(), values.T, strict=True):
                     key = (what, name) if label is None else (what, label, name)
                     parts[key] = column
         return pd.DataFrame(parts, index=pd.Index(ids, name="task"))
-
-    def _names(self) -> list[str]:
-        return ["intercept", *self._column_names()]
 
     def _units(self) -> list[tuple[Any, np.ndarray]]:
         """From all coefficients to those of a class in the units of the data: (p, q) each."""
@@ -219,7 +216,7 @@ class HierarchicalLogisticRegression(MarginalEstimator, MetaClassifier):
         pd = require("pandas")
 
         check_is_fitted(self)
-        mean, names = self.meta_params_["mean"], self._names()
+        mean, names = self.meta_params_["mean"], self._coefficient_names()
         lines = [units @ mean for _, units in self._units()]
         if len(lines) == 1:
             return pd.Series(lines[0], index=names)
@@ -234,4 +231,4 @@ class HierarchicalLogisticRegression(MarginalEstimator, MetaClassifier):
         spread = cast(LogisticLearner, self.learner_).spreads().cpu().numpy()
         # The first class: all are alike.
         _, units = self._units()[0]
-        return pd.Series(np.sqrt(units**2 @ spread**2), index=self._names())
+        return pd.Series(np.sqrt(units**2 @ spread**2), index=self._coefficient_names())

@@ -190,13 +190,10 @@ class HierarchicalRidge(SpreadRegressor):
             variance = np.einsum("ij,tjk,ik->ti", units, covariances[:, o].cpu().numpy(), units)
             std = scale * np.sqrt(variance.clip(0))
             for what, values in (("effect", effect), ("std", std)):
-                for name, column in zip(self._names(), values.T, strict=True):
+                for name, column in zip(self._coefficient_names(), values.T, strict=True):
                     key = (what, name) if self.n_outputs_ == 1 else (what, o, name)
                     parts[key] = column
         return pd.DataFrame(parts, index=pd.Index(ids, name="task"))
-
-    def _names(self) -> list[str]:
-        return ["intercept", *self._column_names()]
 
     def _units(self) -> np.ndarray:
         """From coefficients of standardised columns to those of the data: (p, p)."""
@@ -216,8 +213,8 @@ class HierarchicalRidge(SpreadRegressor):
         coef = self.y_scale_[:, None] * (self.meta_params_["mean"] @ self._units().T)
         coef[:, 0] += self.y_mean_
         if self._target_shape:
-            return pd.DataFrame(coef, columns=self._names())
-        return pd.Series(coef[0], index=self._names())
+            return pd.DataFrame(coef, columns=self._coefficient_names())
+        return pd.Series(coef[0], index=self._coefficient_names())
 
     @property
     def coef_cov_(self) -> Any:
@@ -225,7 +222,7 @@ class HierarchicalRidge(SpreadRegressor):
         pd = require("pandas")
 
         check_is_fitted(self)
-        units, names = self._units(), self._names()
+        units, names = self._units(), self._coefficient_names()
         parts = [
             pd.DataFrame(scale**2 * units @ between @ units.T, index=names, columns=names)
             for scale, between in zip(self.y_scale_, self.meta_params_["between"], strict=True)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import is_classifier
-from sklearn.model_selection import GroupKFold, check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
@@ -21,6 +20,7 @@ from skmeta.closed_form._hierarchical_ridge import HierarchicalRidge
 from skmeta.exceptions import SkippedTaskWarning
 from skmeta.model_selection._baselines import LINEAR_MIXED, choose_baselines, make_baseline
 from skmeta.model_selection._contest import Metric, Plan, mean_defined, run_fold
+from skmeta.model_selection._folds import task_folds
 from skmeta.model_selection._targets import check_shuffle, check_targets
 from skmeta.model_selection._verdict import TaskComparison, summarise
 
@@ -211,22 +211,8 @@ def _folds(
     cv: Any, X: Any, y: np.ndarray, numbers: np.ndarray, classifier: bool
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Split, and refuse splits that leak or from which nothing can be learned across tasks."""
-    if cv is None or isinstance(cv, Integral):
-        cv = 5 if cv is None else int(cv)
-        if cv < 2:
-            raise ValueError(f"cv must be 2 folds or more, got {cv}.")
-        cv = GroupKFold(min(cv, int(numbers.max()) + 1))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The groups parameter is ignored")  # refused below
-        # In the order of X, which may be that of time.
-        folds = [(np.sort(a), np.sort(b)) for a, b in check_cv(cv).split(X, y, numbers)]
+    folds = task_folds(cv, X, y, numbers)
     for train, test in folds:
-        if np.isin(numbers[test], numbers[train]).any():
-            raise ValueError(
-                "cv puts rows of one task on both sides of a split: methods would be scored on "
-                "tasks that they were trained on. Use an int, GroupKFold or another splitter that "
-                "goes by groups."
-            )
         if len(np.unique(numbers[train])) < 2:
             raise ValueError(
                 "cv leaves one task for training, and nothing can be learned across tasks. Use "

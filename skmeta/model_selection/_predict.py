@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ def predict_tasks(
     groups: Any,
     *,
     method: str = "predict",
-) -> np.ndarray:
+    return_std: bool = False,
+) -> Any:
     """Adapt to each of many tasks and predict its rows, thousands of tasks in one call.
 
     Parameters
@@ -46,17 +48,26 @@ def predict_tasks(
     method : {"predict", "predict_proba", "decision_function"}, default="predict"
         What to call. With task-specific classes the columns are the union of the classes, in
         sorted order; a class that a task lacks has probability 0.
+    return_std : bool, default=False
+        Also return standard deviations: for regressors whose ``predict`` has this option.
 
     Returns
     -------
-    ndarray of shape (n_rows,) or (n_rows, n_columns)
+    y : ndarray of shape (n_rows,) or (n_rows, n_columns)
         Predictions in the order of ``X``.
+    std : ndarray of the shape of ``y``
+        Only with ``return_std=True``.
+
+    Warns
+    -----
+    UserWarning
+        If no row to predict is of a task that has support rows.
 
     Raises
     ------
     ValueError
         If ids are missing, malformed, or of different types in support and query, or if the
-        estimator has no such ``method``.
+        estimator has no such ``method``, or ``return_std`` is asked of another than "predict".
 
     Examples
     --------
@@ -74,6 +85,9 @@ def predict_tasks(
         raise ValueError(
             f"method must be 'predict', 'predict_proba' or 'decision_function', got {method!r}."
         )
+    if return_std and method != "predict":
+        raise ValueError(f"return_std is for method='predict', got {method!r}.")
+    options = {"return_std": True} if return_std else {}
     n_support = _num_samples(X_support)
     query_ids = check_ids(groups, _num_samples(X))
     if method != "predict" and not hasattr(estimator, method):
@@ -81,7 +95,7 @@ def predict_tasks(
             f"{type(estimator).__name__} has no {method}: with a regressor use method='predict'."
         )
     if n_support == 0:
-        return getattr(estimator, method)(X)
+        return getattr(estimator, method)(X, **options)
     support_ids = check_ids(groups_support, n_support, "groups_support")
     if (support_ids.dtype.kind in "US") != (query_ids.dtype.kind in "US"):
         raise ValueError(
@@ -97,11 +111,19 @@ def predict_tasks(
             f"{type(query_ids[0]).__name__} ids, which do not compare. Convert both to one type."
         ) from error
     query = np.where(ids[place] == query_ids, place, -1)
+    if len(query) and (query < 0).all():
+        warnings.warn(
+            "No row to predict is of a task that has support rows: all get the answer of the "
+            f"un-adapted estimator. Compare groups ({query_ids.tolist()[0]!r}, for one) with "
+            f"groups_support ({support_ids.tolist()[0]!r}).",
+            UserWarning,
+            stacklevel=2,
+        )
     batch = TaskBatch(support.astype(np.int64), query, len(ids))
     if not isinstance(innermost(estimator), MetaEstimator):
-        return _one_by_one(estimator, X_support, y_support, X, batch, method)
+        return _one_by_one(estimator, X_support, y_support, X, batch, method, options)
     adapted = adapt(estimator, X_support, y_support, _batch=batch)
-    return getattr(adapted, method)(X)
+    return getattr(adapted, method)(X, **options)
 
 
 def innermost(estimator: Any) -> Any:
@@ -120,8 +142,14 @@ def innermost(estimator: Any) -> Any:
 
 
 def _one_by_one(
-    estimator: Any, X_support: Any, y_support: Any, X: Any, batch: TaskBatch, method: str
-) -> np.ndarray:
+    estimator: Any,
+    X_support: Any,
+    y_support: Any,
+    X: Any,
+    batch: TaskBatch,
+    method: str,
+    options: dict[str, Any],
+) -> Any:
     """For estimators of other libraries, whose ``adapt`` takes one task."""
     parts, classes, order = [], [], []
     for task in np.unique(batch.query):
@@ -130,7 +158,9 @@ def _one_by_one(
         model = estimator
         if task >= 0:
             model = adapt(estimator, _safe_indexing(X_support, own), _safe_indexing(y_support, own))
-        parts.append(np.asarray(getattr(model, method)(_safe_indexing(X, rows))))
+        found = getattr(model, method)(_safe_indexing(X, rows), **options)
+        # Means and standard deviations are alike in shape, and go the same way.
+        parts.append(np.stack(found, axis=-1) if options else np.asarray(found))
         order.append(rows)
         if method != "predict":
             classes.append(np.asarray(model.classes_))
@@ -145,4 +175,5 @@ def _one_by_one(
             parts[i] = np.zeros((len(narrow), len(union)))
             parts[i][:, np.searchsorted(union, classes[i])] = narrow
     # Joined, not written into an array: that would cut strings to the length of the first ones.
-    return np.concatenate(parts)[np.argsort(np.concatenate(order))]
+    joined = np.concatenate(parts)[np.argsort(np.concatenate(order))]
+    return (joined[..., 0], joined[..., 1]) if options else joined

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from skmeta.base._rows import refuse_odd_labels, refuse_odd_targets
@@ -19,8 +20,12 @@ def check_targets(y: Any, n_rows: int, classifier: bool, name: str = "y") -> np.
     if classifier:
         y = column_or_1d(y)
         refuse_odd_labels(y, name)
+        check_classification_targets(y)
         return y
-    y = y if y.dtype.kind in "biuf" else y.astype(np.float64)
+    try:
+        y = y if y.dtype.kind in "biuf" else y.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} of a regressor must be numbers: {error}.") from error
     if not np.isfinite(y).all():
         raise ValueError(f"{name} holds NaN or infinite values. Drop these rows.")
     return y

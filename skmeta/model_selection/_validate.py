@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Integral
 from typing import Any
 
 import sklearn
-from sklearn.model_selection import GroupKFold, cross_validate
+from sklearn.model_selection import cross_validate
 from sklearn.utils.validation import _num_samples
 
 from skmeta.base._groups import task_numbers
+from skmeta.model_selection._folds import task_folds
 from skmeta.model_selection._scorer import TaskScorer
 
 DEFAULTS = TaskScorer().get_params()
@@ -45,7 +45,7 @@ def cross_validate_tasks(
         One task id a row.
     cv : int, None or splitter, default=5
         Folds of tasks: an int is GroupKFold, with at most as many folds as tasks; None is 5. A
-        splitter should split by groups too.
+        splitter has to split by groups too.
     scoring : str, callable, TaskScorer, list, dict or None, default=None
         As for :class:`TaskScorer`; several as a list of names or a dict.
     n_support, n_shot, n_repeats, shuffle, random_state
@@ -58,6 +58,12 @@ def cross_validate_tasks(
     dict
         As from ``sklearn.model_selection.cross_validate``: ``test_score`` (or one array a metric),
         ``fit_time``, ``score_time``; one entry a fold.
+
+    Raises
+    ------
+    ValueError
+        If ids are missing or malformed, if there is one task, or if ``cv`` puts rows of one task on
+        both sides of a split.
 
     Examples
     --------
@@ -100,15 +106,12 @@ def cross_validate_tasks(
         scorers = {name: scorer(name) for name in scoring}
     else:
         scorers = scorer(scoring)
-    if cv is None or isinstance(cv, Integral):
-        # Left to scikit-learn, these would be folds of rows: every task in training and test.
-        cv = GroupKFold(min(5 if cv is None else int(cv), n_tasks))
     with sklearn.config_context(enable_metadata_routing=True):
         return cross_validate(
             estimator,
             X,
             y,
-            cv=cv,
+            cv=task_folds(cv, X, y, numbers),
             scoring=scorers,
             params={"groups": numbers},
             n_jobs=n_jobs,

@@ -82,7 +82,9 @@ def with_one(value, row=3):
 
 @doors
 def test_no_row(case, door):
-    with pytest.raises(ValueError, match=r"0 sample|inconsistent numbers of samples"):
+    with pytest.raises(
+        ValueError, match=r"0 sample|inconsistent numbers of samples|at least one support row"
+    ):
         case.doors(lambda X: X[:0])[door]()
 
 

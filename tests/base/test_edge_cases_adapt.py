@@ -1,14 +1,19 @@
 """The edge-case table, second part: adapting, small tasks, the scale and the shape of y."""
 
 import pickle
+from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
+import skmeta
 from skmeta.exceptions import SkippedTaskWarning
 from skmeta.model_selection import TaskScorer, predict_tasks
 from tests.base.tasks import alphabets, finite, maml, proto, wards, waves
@@ -89,8 +94,11 @@ def test_adapt_with_one_row(case):
 
 def test_adapt_with_no_row(case):
     model, X, y, _ = case
-    with pytest.raises(ValueError, match="0 sample"):
-        model.adapt(X[:0], y[:0])
+    pipe = make_pipeline(StandardScaler().fit(X), FrozenEstimator(model))
+    for how in (model.adapt, partial(skmeta.adapt, pipe)):
+        for empty in (X[:0], X[:0].tolist(), pd.DataFrame(X[:0])):
+            with pytest.raises(ValueError, match="at least one support row"):
+                how(empty, y[:0])
 
 
 @pytest.mark.parametrize(("X", "y"), [(None, None), (None, [1.0]), ([[1.0]], None)])
@@ -282,3 +290,12 @@ def test_task_too_small_to_score_is_counted_or_an_error_if_none_is_left(case):
     assert np.isfinite(score)
     with pytest.raises(ValueError, match="No task could be scored"):
         TaskScorer(n_support=3)(model, X[starts], y[starts], groups[starts])
+
+
+def test_log_probabilities_are_logarithms_of_probabilities(case):
+    model, X, y, _ = case
+    if not hasattr(model, "classes_"):
+        assert not hasattr(model, "predict_log_proba")
+        return
+    for one in (model, model.adapt(X[:9], y[:9])):
+        assert_allclose(np.exp(one.predict_log_proba(X)), one.predict_proba(X), rtol=1e-9)

@@ -11,7 +11,7 @@ from skmeta import HierarchicalRidge
 from skmeta.exceptions import SingleTaskWarning
 from tests.closed_form.mixed import COVARIANCES, FULL, RAGGED, simulate, with_constant
 
-pytest.importorskip("pandas")
+pd = pytest.importorskip("pandas")
 
 
 def finite_in_every_way(model, X, y, groups):
@@ -207,3 +207,15 @@ def test_the_record_is_that_of_one_search():
     X, y, groups = simulate([8] * 20, FULL)
     losses = [row["train_loss"] for row in HierarchicalRidge().fit(X, y, groups=groups).history_]
     assert (np.diff(losses) <= 1e-9).all()
+
+
+def test_a_column_may_be_called_intercept():
+    X, y, groups = simulate([8] * 12, FULL)
+    named = pd.DataFrame(X, columns=["intercept", "slope"][: X.shape[1]])
+    model = HierarchicalRidge().fit(named, y, groups=groups)
+    assert model.coef_mean_.index.tolist() == ["(intercept)", *named.columns]
+    effects = model.task_effects(named, y, groups)
+    assert effects.shape == (12, 2 * len(model.coef_mean_))
+    plain = HierarchicalRidge().fit(X, y, groups=groups)
+    assert_allclose(model.coef_mean_, plain.coef_mean_)
+    assert plain.coef_mean_.index[0] == "intercept"

@@ -167,6 +167,15 @@ def test_slopes_of_the_kernel_in_its_length_scales():
     assert torch.autograd.gradcheck(lambda v: rbf_kernel(batch, z, v).square().sum(), (length,))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_scale_that_underflowed_has_no_slope(dtype):
+    x = make_tasks([4]).x.to(dtype)
+    length = torch.ones(2, dtype=dtype, requires_grad=True)
+    scale = torch.zeros((), dtype=dtype, requires_grad=True)
+    rbf_kernel(x, x, length, scale).sum().backward()
+    assert scale.grad == 0 and (length.grad == 0).all()
+
+
 @pytest.mark.parametrize("m", [0, 1, 6])
 def test_products_of_shared_features_are_the_shared_covariance(m):
     h, rows, inducing = make_hyper(), make_tasks([7]), make_inducing(m)

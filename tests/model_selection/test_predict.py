@@ -327,5 +327,46 @@ def test_a_foreign_classifier_with_classes_of_each_task():
 def test_only_unknown_tasks_get_the_prior():
     X, y, groups = make_sinusoids(6, 8, random_state=0)
     model = skmeta.MAMLRegressor(max_epochs=1, random_state=0).fit(X, y, groups=groups)
-    found = predict_tasks(model, X[:5], y[:5], [0, 0, 1, 1, 1], X[:3], [7, 8, 9])
+    data = X[:5], y[:5], [0, 0, 1, 1, 1], X[:3]
+    with pytest.warns(UserWarning, match=r"No row to predict .* groups \(7, for one"):
+        found = predict_tasks(model, *data, [7, 8, 9])
     np.testing.assert_allclose(found, model.predict(X[:3]), rtol=1e-12)
+    assert len(predict_tasks(model, *data, [7, 1, 9])) == 3  # one is known: no warning
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_standard_deviations_of_many_tasks(foreign):
+    X, y, groups = make_sinusoids(8, 8, random_state=0)
+    model = make_pipeline(StandardScaler(), skmeta.HierarchicalRidge())
+    model.fit(X, y, hierarchicalridge__groups=groups)
+    support = np.arange(len(y)) % 8 < 3 + groups % 2
+    support[groups == 7] = False
+    data = X[support], y[support], groups[support], X[~support], groups[~support]
+    model = Foreign(model) if foreign else model
+    mean, std = predict_tasks(model, *data, return_std=True)
+    assert mean.shape == std.shape == (len(data[3]),)
+    for task in (0, 3, 7):
+        own, shown = data[4] == task, data[2] == task
+        alone = skmeta.adapt(model, data[0][shown], data[1][shown]) if task < 7 else model
+        expected = alone.predict(data[3][own], return_std=True)
+        np.testing.assert_allclose(np.array([mean[own], std[own]]), expected, rtol=1e-9)
+    none = predict_tasks(model, X[:0], y[:0], [], X[:4], groups[:4], return_std=True)
+    np.testing.assert_allclose(none, model.predict(X[:4], return_std=True))
+    with pytest.raises(ValueError, match="return_std is for method='predict'"):
+        predict_tasks(model, *data, method="predict_proba", return_std=True)
+
+
+class Foreign(BaseEstimator):
+    """An estimator of another library, which adapts to one task at a time."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def adapt(self, X, y):
+        return Foreign(skmeta.adapt(self.model, X, y))
+
+    def predict(self, X, return_std=False):
+        return self.model.predict(X, return_std=return_std)

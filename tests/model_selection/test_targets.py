@@ -171,3 +171,12 @@ def test_a_curve_by_class_needs_all_shared_classes():
     model = HierarchicalLogisticRegression().fit(X, labels, groups=groups)
     display = AdaptationCurveDisplay.from_estimator(model, X, labels, groups, n_shot=(1, 3))
     np.testing.assert_array_equal(np.isfinite(display.scores[0]).sum(axis=1), [7, 7])
+
+
+def test_targets_of_the_other_kind_are_named():
+    X, y, _, groups = rows()
+    with pytest.raises(ValueError, match="Unknown label type: continuous"):
+        compare_tasks(LOGISTIC, X, y, groups)
+    words = np.where(y > 0, "yes", "maybe")
+    with pytest.raises(ValueError, match=r"y of a regressor must be numbers: .*'yes'"):
+        compare_tasks(HierarchicalRidge(), X, words, groups)

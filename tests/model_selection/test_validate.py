@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 import sklearn
-from sklearn.model_selection import GridSearchCV, GroupKFold, LeaveOneGroupOut, cross_validate
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    KFold,
+    LeaveOneGroupOut,
+    cross_validate,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -141,3 +147,10 @@ def test_an_error_is_raised_and_the_config_restored():
         cross_validate_tasks(quick(), X, y, groups, cv=2, n_support=50)
     with pytest.raises(ValueError, match="groups has 3 entries"):
         cross_validate_tasks(quick(), X, y, groups[:3])
+
+
+@pytest.mark.parametrize("cv", [KFold(3, shuffle=True, random_state=0), [(range(9), range(3, 30))]])
+def test_folds_of_rows_are_refused(cv):
+    X, y, groups = ragged_sinusoids(1)
+    with pytest.raises(ValueError, match="both sides of a split"):
+        cross_validate_tasks(quick(), X, y, groups, cv=cv)
