@@ -165,12 +165,16 @@ class MixedLearner(MarginalLearner):
         def looked_at(level_spread: float, slope_spread: float):
             """Deviance and values there; the prior of the mean slopes is as wide as they are."""
             theta = like.new_tensor(form.start(level_spread, slope_spread))
-            if not flat:
-                free = model(theta, flat=True)
-                slopes = free.mean[1:].square().mean()
-                log_alpha = (free.noise / slopes).log().nan_to_num(0.0).clip(*LOG_ALPHA_BOUNDS)
-                theta = torch.cat([theta, log_alpha.reshape(1)])
-            return float(model(theta).deviance), theta.cpu().numpy()
+            try:
+                if not flat:
+                    free = model(theta, flat=True)
+                    slopes = free.mean[1:].square().mean()
+                    log_alpha = (free.noise / slopes).log().nan_to_num(0.0).clip(*LOG_ALPHA_BOUNDS)
+                    theta = torch.cat([theta, log_alpha.reshape(1)])
+                deviance = float(model(theta).deviance)
+            except torch.linalg.LinAlgError:
+                return np.inf, first
+            return deviance if np.isfinite(deviance) else np.inf, theta.cpu().numpy()
 
         first = np.concatenate([form.start(FIRST_SPREAD, FIRST_SPREAD), [] if flat else [0.0]])
         if len(first) == 0:
