@@ -185,10 +185,11 @@ def test_columns_that_say_nothing_leave_the_others_alone(extra, method):
             assert_allclose(model.coef_mean_.iloc[:3], plain.coef_mean_, atol=1e-3)
 
 
-@pytest.mark.parametrize("covariance", COVARIANCES)
+@pytest.mark.parametrize(
+    ("d", "n_tasks", "covariance"), [*((1, 10, form) for form in COVARIANCES), (3, 25, "auto")]
+)
 @pytest.mark.parametrize("sd", [0.0, 0.3], ids=["one slope", "slopes vary"])
-@pytest.mark.parametrize("noise", [0.0, 1e-4, 3e-3, 1.0])
-@pytest.mark.parametrize(("d", "n_tasks"), [(1, 10), (3, 25)])
+@pytest.mark.parametrize("noise", [0.0, 1e-4, 1.0])
 def test_mean_slopes_are_found_whatever_the_noise(d, n_tasks, noise, sd, covariance):
     """The ridge prior of the mean is as wide as the slopes, be they 1e5 times the noise."""
     rng = np.random.default_rng(0)
@@ -197,8 +198,7 @@ def test_mean_slopes_are_found_whatever_the_noise(d, n_tasks, noise, sd, covaria
     slopes = 2 + sd * rng.normal(size=(n_tasks, d))
     level = rng.normal(1, 0.5, size=n_tasks)[groups]
     y = level + (slopes[groups] * X).sum(1) + noise * rng.normal(size=len(X))
-    options = {"rank": d} if covariance == "low_rank" else {}
-    model = HierarchicalRidge(covariance=covariance, mean_prior="ridge", **options)
+    model = HierarchicalRidge(covariance=covariance, mean_prior="ridge")
     found = model.fit(X, y, groups=groups).coef_mean_.to_numpy()
     assert_allclose(found[1:], slopes.mean(0), atol=0.02 + 0.05 * noise)
 
