@@ -13,6 +13,7 @@ from skmeta.base._regressor import MetaRegressor
 from skmeta.base._rows import task_rows
 from skmeta.base._spread import SpreadMixin, Updatable
 from skmeta.core.numerics import location_and_scale
+from skmeta.exceptions import TrainingDivergedError
 
 
 class MarginalEstimator(Updatable, MetaEstimator):
@@ -45,7 +46,14 @@ class MarginalEstimator(Updatable, MetaEstimator):
                 "Every task has a single row: what varies between tasks cannot be told from noise. "
                 "Pass groups with several rows a task."
             )
-        history = learner.fit_tasks(rows, generator)
+        try:
+            history = learner.fit_tasks(rows, generator)
+        except torch.linalg.LinAlgError as error:
+            raise TrainingDivergedError(
+                "The search for the best likelihood ran to where a covariance matrix is no matrix "
+                "of covariances any more. Lower lr where the estimator has one, and check X and y "
+                "for huge values."
+            ) from error
         self.history_ = [{**row, "epoch": i + 1} for i, row in enumerate(history)]
         self.n_iter_ = len(self.history_)
 

@@ -5,7 +5,8 @@ import warnings
 import numpy as np
 import pytest
 
-from skmeta.exceptions import SingleTaskWarning
+from skmeta import HierarchicalGPClassifier, HierarchicalGPRegressor
+from skmeta.exceptions import SingleTaskWarning, TrainingDivergedError
 from tests.closed_form.curves import RAGGED, quick, simulate
 
 pytest.importorskip("pandas")  # of kernel_summary_
@@ -86,3 +87,11 @@ def test_few_tasks(sizes):
 def test_every_task_of_one_row_is_refused():
     with pytest.raises(ValueError, match="single row"):
         quick().fit([[1.0], [2.0], [3.0]], [1.0, 2, 3], groups=[0, 1, 2])
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_a_rate_that_is_absurd_is_named(tasks, labels):
+    X, y, groups = tasks
+    model = (HierarchicalGPClassifier if labels else HierarchicalGPRegressor)(lr=1e4, max_iter=5)
+    with pytest.raises(TrainingDivergedError, match="Lower lr"):
+        model.fit(X, y > 0 if labels else y, groups=groups)
