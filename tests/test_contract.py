@@ -128,7 +128,7 @@ def test_adapt_is_not_cumulative(name, fitted):
 def test_adapt_takes_one_row_and_refuses_none(name, fitted):
     model, (X, y, _) = fitted(name), tasks_for(name)
     assert np.isfinite(np.asarray(model.adapt(X[:1], y[:1]).predict(X), dtype=float)).all()
-    with pytest.raises(ValueError, match="0 sample"):
+    with pytest.raises(ValueError, match="at least one support row"):
         model.adapt(X[:0], y[:0])
     with pytest.raises(ValueError, match="X and y"):
         model.adapt(X[:2])

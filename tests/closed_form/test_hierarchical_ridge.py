@@ -235,7 +235,7 @@ def test_update_leaves_the_estimator_alone(model, tasks):
     assert_allclose(
         pickle.loads(pickle.dumps(adapted)).update(X[4:9], y[4:9]).predict(X), longer.predict(X)
     )
-    with pytest.raises(ValueError, match="0 sample"):
+    with pytest.raises(ValueError, match="at least one support row"):
         adapted.update(X[:0], y[:0])
     with pytest.raises(ValueError, match="features"):
         adapted.update(X[:3, :1], y[:3])
