@@ -277,7 +277,9 @@ class MetaEstimator(EpisodicTraining, TellingFit, Html, Pickling, ABC):
     def _condition(self, support: TaskRows) -> State:
         state: State | None = None
         with suppress(torch.linalg.LinAlgError):  # a matrix that overflowed has no factor
-            state = self.learner_.condition_tasks(support)
+            found = self.learner_.condition_tasks(support)
+            # In row order: products with what is read from a file then have the same last bit.
+            state = {name: v.contiguous() for name, v in found.items()}
         if state is None or not all(
             bool(torch.isfinite(v).all()) for v in state.values() if v.is_floating_point()
         ):

@@ -112,8 +112,14 @@ class WeightedClassLoss(ClassLoss):
                 "the order of the sorted labels."
             )
         weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+        of_rows = weights[np.searchsorted(self.classes_, y)]
+        if not (np.isfinite(weights) & (weights >= 0)).all() or not of_rows.any():
+            raise ValueError(
+                "class_weight must be finite, not negative, and above 0 for some rows: got "
+                f"{dict(zip(self.classes_.tolist(), weights.tolist(), strict=True))}."
+            )
         # A row counts 1 in the mean, so that rates and clipping keep their meaning.
-        self.class_weight_ = weights / weights[np.searchsorted(self.classes_, y)].mean()
+        self.class_weight_ = weights / of_rows.mean()
 
     @property
     def _labels_have_meaning(self) -> bool:
@@ -131,6 +137,8 @@ def _is(loss: Any, name: str) -> bool:
 
 def _own(loss: Callable) -> Callable:
     """The user's loss; one of torch's is copied, and set to give one number a row."""
+    if isinstance(loss, type):
+        raise ValueError(f"loss is a class: give an instance, {loss.__name__}().")
     if isinstance(loss, nn.PoissonNLLLoss):
         raise ValueError("For counts use loss='poisson': it keeps y and the rate in their units.")
     if isinstance(loss, nn.Module):

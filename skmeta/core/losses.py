@@ -122,7 +122,7 @@ def per_row(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tenso
 
 def _per_row(outputs: Tensor, targets: Tensor, loss: Callable) -> Tensor:
     _follow(loss, outputs)
-    values = loss(outputs.flatten(0, -2), targets.flatten(0, -2))
+    values = _asked(loss, outputs.flatten(0, -2), targets.flatten(0, -2))
     n_rows = outputs.shape[:-1].numel()
     _check_rows(values, n_rows)
     return values.reshape(*outputs.shape[:-1], *values.shape[1:])
@@ -147,10 +147,19 @@ def _per_row_of_classes(scores: Tensor, labels: Tensor, loss: Callable) -> Tenso
     for n in torch.unique(n_ways).tolist():
         rows = torch.nonzero(n_ways == n).flatten()
         # Classes are numbered inside their task, so that those a task has come first.
-        values = loss(flat[rows][:, :n], y[rows])
+        values = _asked(loss, flat[rows][:, :n], y[rows])
         _check_rows(values, len(rows))
         losses = losses.index_copy(0, rows, values.reshape(len(rows), -1).mean(1).to(losses.dtype))
     return losses.reshape(labels.shape)
+
+
+def _asked(loss: Callable, outputs: Tensor, targets: Tensor) -> Tensor:
+    """What the user's loss says; its errors must not look like those of a module."""
+    try:
+        return loss(outputs, targets)
+    except (RuntimeError, IndexError, TypeError, AttributeError) as error:
+        shapes = f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}"
+        raise ValueError(f"The loss failed on {shapes}: {error}.") from error
 
 
 def _follow(loss: Callable, outputs: Tensor) -> None:

@@ -74,7 +74,8 @@ default=None
     n_restarts : int, default=1
         Starts of the search for a code: the learned one, then random ones, the same for every
         image. The most probable end counts. For operators under which very different images measure
-        alike, such as phase retrieval.
+        alike, such as phase retrieval, and for those that are flat where the learned start is, such
+        as a detector that most images saturate: there, one start gives the mean image.
     n_tune_steps : int, default=0
         Steps after these in which every image tunes a generator of its own (IAGAN [4]_): slow, and
         only of use where measurements are many and images unlike those of ``fit``.

@@ -288,8 +288,9 @@ class ImageReconstructor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Adap
         """Measure CLEAN images, reconstruct them, and say how well that went.
 
         They are measured with the operator of the estimator and noise of its standard deviation,
-        the same at every call: scores can be compared, and a grid search can use them. For
-        measurements that you have, compare ``predict`` with the images.
+        the same at every call: scores can be compared, and a grid search can use them. But for
+        ``noise_std`` and ``operator``: every candidate measures with its own, and less noise always
+        scores better. For measurements that you have, compare ``predict`` with the images.
 
         Parameters
         ----------

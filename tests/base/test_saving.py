@@ -1,6 +1,7 @@
 """skmeta.save and skmeta.load: what comes back, what is refused, and what a file cannot do."""
 
 import os
+import pickle
 import resource
 import stat
 
@@ -485,3 +486,15 @@ def test_the_file_is_ordinary_safetensors(path, fitted):
         assert "learner_/arrays/module.0.weight" in file.keys()  # noqa: SIM118 (no dictionary)
     content, _ = from_bytes(path.read_bytes())
     assert content["objects"][-1]["class"] == "MAMLRegressor"
+
+
+def test_an_odd_layout_in_memory_is_not_what_comes_back_differently():
+    """Sums of a matrix that lay column by column have another last bit."""
+    X, y, groups = alphabets()
+    model = skmeta.ProtoNetClassifier(
+        distance="mahalanobis", max_epochs=1, hidden_layer_sizes=(8,), random_state=0
+    )
+    adapted = model.fit(X, y, groups=groups).adapt(X[:8], y[:8])
+    assert all(v.is_contiguous() for v in adapted.state_.values())
+    again = pickle.loads(pickle.dumps(adapted))
+    assert_array_equal(again.predict_proba(X), adapted.predict_proba(X))

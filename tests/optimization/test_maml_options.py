@@ -270,6 +270,10 @@ def test_class_weights_that_mean_nothing_are_refused():
     X, y, groups = wards()
     with pytest.raises(ValueError, match="class_weight"):
         MAMLClassifier(class_weight="balanced", loss=nn.CrossEntropyLoss()).fit(X, y, groups=groups)
+    for odd in (0.0, -1.0, np.nan, np.inf):
+        weights = dict.fromkeys(np.unique(y).tolist(), odd)
+        with pytest.raises(ValueError, match="class_weight must be finite, not negative"):
+            MAMLClassifier(class_weight=weights).fit(X, y, groups=groups)
     with pytest.raises(ValueError, match="number for every row"):
         MAMLClassifier(loss=lambda scores, labels: scores.mean()).fit(X, y, groups=groups)
 
@@ -291,3 +295,16 @@ def test_adapting_predicts_alike_in_one_call_and_alone():
     alone = model.adapt(X[own], y[own])
     columns = np.searchsorted(classes, alone.classes_)
     assert_allclose(proba[own[both]][:, columns], alone.predict_proba(X[own]), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (nn.L1Loss, r"loss is a class: give an instance, L1Loss\(\)"),
+        (lambda outputs, targets: np.abs(outputs - targets), "The loss failed on outputs"),
+    ],
+)
+def test_a_loss_that_fails_is_not_taken_for_a_module(loss, words):
+    X, y, groups = make_sinusoids(4, 6, random_state=0)
+    with pytest.raises(ValueError, match=words):
+        MAMLRegressor(loss=loss, max_epochs=1).fit(X, y, groups=groups)
