@@ -30,11 +30,7 @@ from skmeta.core.tasks import Padded, TaskRows
 from skmeta.exceptions import TrainingDivergedError
 
 # The noise stays above this share of the variance of y.
-LEAST_NOISE = 1e-8
-# Steps are too few for a noise that is next to nothing: a search goes on if its noise fell by more
-# than so much (on a log scale), and by more than this share of what its steps can reach.
-FELL, OF_ITS_REACH = 4.0, 0.75
-MOST_SEARCHES = 4
+LEAST_NOISE = 1e-6
 # Standard deviation, on a log scale, of the prior of what all tasks share and of length scales:
 # wide, and yet what keeps the answer of five tasks finite.
 PRIOR_WIDTH = 3.0
@@ -154,21 +150,8 @@ class GPLearner(MarginalLearner):
         return history
 
     def _maximise(self, rows: TaskRows, generator: Generator, history: list[dict]) -> Tensor:
-        values, noise = self._first(), SCALARS.index("noise")
-        for _ in range(MOST_SEARCHES):
-            before = values[noise].item()
-            values = self._search(values, rows, generator, history)
-            # Steps of Adam are as long as the rate, which ends at nothing.
-            reach = self.lr * self.max_iter / 2
-            if before - values[noise].item() < max(FELL, OF_ITS_REACH * reach):
-                break
-        return values
-
-    def _search(
-        self, start: Tensor, rows: TaskRows, generator: Generator, history: list[dict]
-    ) -> Tensor:
         first = self._first()
-        values = start.clone().requires_grad_()
+        values = first.clone().requires_grad_()
         optimizer = torch.optim.Adam([values], lr=self.lr)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.max_iter)
         whole = list(self._batches(rows, generator)) if self._fits_at_once(rows) else None

@@ -32,8 +32,7 @@ class HierarchicalGPRegressor(GPEstimator, SpreadRegressor):
         in training predicted for every task by one that has not seen the task. "boosting" is
         scikit-learn's gradient boosting, its trees chosen on tasks left out.
     max_iter : int, default=50
-        Steps of the optimiser (Adam); up to four times as many where noise is next to nothing,
-        a long way from where it starts.
+        Steps of the optimiser (Adam).
     lr : float, default=0.3
         Its first rate, on the logarithms of the hyperparameters; falls like a cosine.
     device : str, default="cpu"

@@ -95,21 +95,3 @@ def test_a_rate_that_is_absurd_is_named(tasks, labels):
     model = (HierarchicalGPClassifier if labels else HierarchicalGPRegressor)(lr=1e4, max_iter=5)
     with pytest.raises(TrainingDivergedError, match="Lower lr"):
         model.fit(X, y > 0 if labels else y, groups=groups)
-
-
-@pytest.mark.parametrize(
-    ("level", "noise"), [(1.0, 0.5), (1.0, 0.01), (1.0, 1e-3), (100.0, 0.1), (1000.0, 0.1)]
-)
-def test_noise_is_found_be_it_next_to_nothing(level, noise):
-    """Of the size of y: 1e-4 of it is far from where the search starts."""
-    rng = np.random.default_rng(0)
-    groups = np.repeat(np.arange(20), 10)
-    X = rng.normal(size=(len(groups), 2))
-    coef = rng.normal(size=(20, 3)) * [level, 0.5, 0.5] + [0, 1, -1]
-    y = coef[groups, 0] + (X * coef[groups, 1:]).sum(1) + noise * rng.normal(size=len(X))
-    model = HierarchicalGPRegressor(random_state=0).fit(X, y, groups=groups)
-    found = model.kernel_summary_.set_index("who").loc["noise", "sd"]
-    assert found == pytest.approx(noise, rel=0.25)
-    assert (model.n_iter_ > 50) == (noise < 0.5)
-    left = y[groups < 1] - model.adapt(X[:8], y[:8]).predict(X[groups < 1])
-    assert np.abs(left[8:]).max() < 5 * noise  # the last rows of the task adapted to
