@@ -77,12 +77,15 @@ class HierarchicalLogisticRegression(MarginalEstimator, MetaClassifier):
     An adapted estimator holds its support rows, also in a pickle: ``update`` needs them.
 
     Slopes of standardised columns share one standard deviation between tasks. With few tasks these
-    would often be estimated as zero; a prior keeps them off it. Probabilities are integrated over
-    the posterior of the coefficients, of which the mean's own uncertainty is a part; the more
-    tasks, the more of its skewness is allowed for. With one task there is nothing to say of what
-    varies between tasks: the fit is a ridge logistic regression with a learned penalty. ``predict``
-    before ``adapt`` answers for a task of which nothing is known. Where tasks times the square of
-    the coefficients exceed 2**26, ``fit`` takes a random part of the tasks.
+    would often be estimated as zero; a prior keeps them off it. The mean is that of Laplace's
+    marginal likelihood, given how much tasks vary: the mode of mean and tasks together would shrink
+    it where tasks have few rows or a label is rare. Probabilities are integrated over the posterior
+    of the coefficients, of which the mean's own uncertainty is a part. With few tasks the
+    corrections for skewness, of the mean and of this posterior, are made in part. With one task
+    there is nothing to say of what varies between tasks: the fit is a ridge logistic regression
+    with a learned penalty. ``predict`` before ``adapt`` answers for a task of which nothing is
+    known. Where tasks times the square of the coefficients exceed 2**26, ``fit`` takes a random
+    part of the tasks.
 
     References
     ----------
@@ -97,11 +100,11 @@ class HierarchicalLogisticRegression(MarginalEstimator, MetaClassifier):
 
     Tierney and Kadane (1986). Accurate approximations for posterior moments and marginal densities.
 
-    MacKay (1992). The evidence framework applied to classification networks. (The integral over a
-    sigmoid.)
+    Breslow and Lin (1995). Bias correction in generalised linear mixed models with a single
+    component of dispersion. (Why the mode of everything together shrinks the mean.)
 
     Lu, Ie and Sha (2020). Mean-field approximation to Gaussian-softmax integral with application to
-    uncertainty estimation. (The same for a softmax.)
+    uncertainty estimation. (More than two classes.)
 
     Examples
     --------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from skmeta.core.heads.logistic import (
     under,
 )
 from skmeta.core.learner import MarginalLearner, State
-from skmeta.core.logistic_mixed import Population, fit_population
+from skmeta.core.logistic_mixed import Population, fit_population, marginal_mean
 from skmeta.core.mixed import with_constant
 from skmeta.core.sampling import RowSampler
 from skmeta.core.tasks import TaskRows
@@ -40,7 +41,7 @@ INTERCEPT_PRECISION = 0.01
 PRIOR_LOG_ALPHA = 4.0
 PRIOR_SPREAD = 2.0
 # Few tasks do not say what shape the prior has, and the mode is the cautious answer: with so many
-# tasks half the correction from mode to mean is made.
+# tasks half the corrections for skewness are made, of a task's coefficients and of the common mean.
 TASKS_FOR_HALF = 20
 # Newton steps, at most; ten are many.
 NEWTON_STEPS = 100
@@ -152,7 +153,7 @@ class LogisticLearner(MarginalLearner):
                 loss = Game(self, rows, found, generator).loss
                 found = self._search(loss, found, 3, history)
             log_hyper = self._tensor(found)
-            best = population(log_hyper)
+            best = self.settled(batches, log_hyper, many, population(log_hyper))
             self.precision.copy_(log_hyper[0].exp())
             self.spread.copy_(log_hyper[1:].exp() * many)
             self.mean.copy_(best.mean)
@@ -163,9 +164,21 @@ class LogisticLearner(MarginalLearner):
         self, batches: list[Design], log_hyper: Tensor, many: bool, start: Population | None
     ) -> Population:
         """What tasks say of their mean; a single task has no part of its own."""
-        spread = self.spreads(log_hyper) * many
+        return fit_population(
+            batches, *self._spread_and_prior(log_hyper, many), NEWTON_STEPS, start
+        )
+
+    def settled(
+        self, batches: list[Design], log_hyper: Tensor, many: bool, found: Population
+    ) -> Population:
+        """The same with the mean moved from the mode towards that of the marginal likelihood."""
+        both = self._spread_and_prior(log_hyper, many)
+        mean = marginal_mean(batches, *both, NEWTON_STEPS, found)
+        return replace(found, mean=found.mean.lerp(mean, self.skew))
+
+    def _spread_and_prior(self, log_hyper: Tensor, many: bool) -> tuple[Tensor, Tensor]:
         prior = self._of_all(self._tensor(INTERCEPT_PRECISION), log_hyper[0].exp())
-        return fit_population(batches, spread, prior, NEWTON_STEPS, start)
+        return self.spreads(log_hyper) * many, prior
 
     def _search(
         self,
@@ -309,6 +322,7 @@ class Game:
         for f, batches in enumerate(self.others):
             found = learner.population(batches, log_hyper, True, self.last[f])
             self.last[f] = found
+            found = learner.settled(batches, log_hyper, True, found)
             means.append(found.mean)
             roots.append(found.root(spread))
         mean, root = torch.stack(means), torch.stack(roots)

@@ -1,7 +1,6 @@
-"""Batched logistic and softmax regression against one task at a time; populations, dense."""
+"""Batched logistic and softmax regression against one task at a time."""
 
 import functools
-import math
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
-from scipy.special import expit, log_softmax, logsumexp
+from scipy.special import expit, log_expit, log_softmax, logsumexp
 from torch.autograd.functional import hessian, jacobian
 
 from skmeta.core.heads.logistic import (
@@ -28,33 +27,13 @@ from skmeta.core.heads.logistic import (
     reduce,
     under,
 )
-from skmeta.core.logistic_mixed import fit_population
 from skmeta.core.tasks import TaskRows
+from tests.core.labelled import draw_prior, draw_rows, levels
+from tests.core.sigmoids import log_odds
 
 STEPS = 100
 sizes_of_tasks = st.lists(st.integers(1, 9), min_size=1, max_size=4)
 class_counts = st.integers(2, 4)
-
-
-def draw_rows(sizes, n_classes, d=2, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(sum(sizes), d, dtype=torch.float64, generator=generator)
-    y = torch.randint(n_classes, (sum(sizes),), generator=generator)
-    return TaskRows.from_sizes(x, y, torch.tensor(sizes))
-
-
-def draw_prior(q, seed=0):
-    """A mean and a dense root."""
-    generator = torch.Generator().manual_seed(seed + 100)
-    mean = 0.5 * torch.randn(q, dtype=torch.float64, generator=generator)
-    root = torch.randn(q, q, dtype=torch.float64, generator=generator) / math.sqrt(q)
-    return mean, root + torch.eye(q, dtype=torch.float64)
-
-
-def levels(y):
-    """Tasks (T, n) without columns: a constant and labels."""
-    y = torch.as_tensor(y)
-    return Labelled(torch.ones(*y.shape, 1).double(), y, torch.ones(y.shape).double())
 
 
 def tasks_of(rows):
@@ -263,8 +242,7 @@ def test_answers_equal_dense_algebra(sizes, n_classes, n_query, d):
             for a in range(n_classes):
                 for b in range(n_classes):
                     variance = spread[a, a] + spread[b, b] - 2 * spread[a, b]
-                    shrink = math.sqrt(1 + math.pi * max(variance, 0) / 8)
-                    odds[a, b] = (logits[b] - logits[a]) / shrink
+                    odds[a, b] = log_odds(logits[b] - logits[a], max(variance, 0))
             expected = log_softmax(-logsumexp(odds, axis=1))
             np.testing.assert_allclose(found[t, i], expected, rtol=1e-6, atol=1e-9)
 
@@ -280,12 +258,13 @@ def test_fewer_unknowns_give_the_same_mode(n_classes, sizes):
     torch.testing.assert_close(found, find_mode(design, STEPS), rtol=1e-7, atol=1e-8)
 
 
-def test_two_classes_are_mackays_sigmoid():
-    mean = torch.linspace(-4, 4, 9, dtype=torch.float64)
-    variance = torch.linspace(0, 9, 9, dtype=torch.float64)
-    found = log_proba(mean[:, None], variance[:, None, None], contrasts(2)).exp().numpy()
-    expected = expit(mean.numpy() / np.sqrt(1 + np.pi / 8 * variance.numpy()))
-    np.testing.assert_allclose(found, np.column_stack([1 - expected, expected]), rtol=1e-12)
+def test_two_classes_are_the_integral():
+    mean = torch.linspace(-9, 9, 10, dtype=torch.float64)
+    variance = torch.linspace(0, 25, 10, dtype=torch.float64)
+    found = log_proba(mean[:, None], variance[:, None, None], contrasts(2)).numpy()
+    odds = [log_odds(*pair) for pair in zip(mean.tolist(), variance.tolist(), strict=True)]
+    expected = np.column_stack([log_expit(-np.array(odds)), log_expit(odds)])
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 5])
@@ -299,98 +278,3 @@ def test_probabilities_are_near_the_integral(n_classes):
     found = log_proba(torch.from_numpy(mean), torch.from_numpy(half @ half.T), table).exp()
     np.testing.assert_allclose(found.numpy(), expected, atol=0.04)
     assert float(found.sum()) == pytest.approx(1)
-
-
-# ------------------------------------------------------------------- population
-
-
-def dense(design, spread, prior):
-    """Log density of labels, effects and mean, as one function of one vector."""
-    n_tasks, q = len(design.y), len(spread)
-
-    def height(v):
-        mean, u = v[:q], v[q:].view(n_tasks, q)
-        value = log_likelihood(design, mean + u * spread).sum()
-        value = value - u.square().sum() / 2 - (prior * mean.square()).sum() / 2
-        return value + prior.log().sum() / 2 - (len(v) / 2) * math.log(2 * math.pi)
-
-    return height
-
-
-@pytest.mark.parametrize("n_classes", [2, 3])
-def test_population_equals_dense_laplace(n_classes):
-    rows = draw_rows([6, 9, 2, 7], n_classes)
-    q = (n_classes - 1) * 3
-    spread = torch.tensor([1.2, 0.4, 0.4] * (n_classes - 1), dtype=torch.float64)
-    prior = torch.tensor([0.01, 2.0, 2.0] * (n_classes - 1), dtype=torch.float64)
-    design = design_of_coefficients(Labelled.of(rows), contrasts(n_classes))
-    found = fit_population([design], spread, prior, STEPS)
-    height = dense(design, spread, prior)
-
-    def loss(v):
-        v = torch.from_numpy(v).requires_grad_()
-        value = -height(v)
-        return value.item(), torch.autograd.grad(value, v)[0].numpy()
-
-    best = minimize(
-        loss, np.zeros(q * 5), jac=True, method="L-BFGS-B",
-        options={"ftol": 1e-16, "gtol": 1e-10, "maxiter": 2000},
-    ).x  # fmt: skip
-    np.testing.assert_allclose(found.mean.numpy(), best[:q], atol=1e-6)
-    np.testing.assert_allclose(found.effects[0].numpy().ravel(), best[q:], atol=1e-6)
-    curvature = -hessian(height, torch.from_numpy(best))
-    evidence = float(height(torch.from_numpy(best))) - float(torch.logdet(curvature)) / 2
-    evidence += len(best) / 2 * math.log(2 * math.pi)
-    assert found.log_evidence == pytest.approx(evidence, rel=1e-7)
-    covariance = torch.linalg.inv(curvature)[:q, :q]
-    torch.testing.assert_close(torch.linalg.inv(found.precision), covariance, rtol=1e-6, atol=1e-8)
-    root = found.root(spread)
-    torch.testing.assert_close(root @ root.T, covariance + spread.square().diag())
-
-
-def test_population_of_an_intercept_equals_the_integral():
-    """Laplace's evidence against quadrature over every task's intercept, at a known mean."""
-    rng = np.random.default_rng(0)
-    y = (rng.random((25, 12)) < expit(rng.normal(size=(25, 1)))).astype(int)
-    design = design_of_coefficients(levels(y), contrasts(2))
-    tight = torch.tensor([1e8], dtype=torch.float64)  # the mean is 0
-    points, weights = np.polynomial.hermite_e.hermegauss(60)
-    for spread in (0.3, 1.0, 2.0):
-        chance = expit(spread * points)[:, None]
-        n_ones = y.sum(1)
-        likelihood = chance**n_ones * (1 - chance) ** (12 - n_ones)
-        expected = np.log(weights @ likelihood / weights.sum()).sum()
-        wide = torch.tensor([spread], dtype=torch.float64)
-        found = fit_population([design], wide, tight, STEPS).log_evidence
-        assert found == pytest.approx(expected, rel=5e-3)
-
-
-def test_population_in_several_batches_and_from_another_start():
-    rows = draw_rows([6, 9, 2, 7], 2)
-    spread = torch.tensor([1.0, 0.5, 0.5], dtype=torch.float64)
-    prior = torch.ones(3, dtype=torch.float64)
-
-    def designs(*parts):
-        return [
-            design_of_coefficients(Labelled.of(rows.take_tasks(torch.tensor(p))), contrasts(2))
-            for p in parts
-        ]
-
-    whole = fit_population(designs([0, 1, 2, 3]), spread, prior, STEPS)
-    other = fit_population(designs([0, 1, 2, 3]), 3 * spread, 5 * prior, STEPS)
-    halves = fit_population(designs([0, 1], [2, 3]), spread, prior, STEPS)
-    warm = fit_population(designs([0, 1, 2, 3]), spread, prior, STEPS, other)
-    for found in (halves, warm):
-        torch.testing.assert_close(found.mean, whole.mean, rtol=1e-6, atol=1e-6)
-        assert found.log_evidence == pytest.approx(whole.log_evidence, rel=1e-8)
-
-
-def test_population_without_spread_is_one_regression():
-    rows = draw_rows([8, 8], 2)
-    prior = torch.tensor([0.5, 2.0, 2.0], dtype=torch.float64)
-    design = design_of_coefficients(Labelled.of(rows), contrasts(2))
-    found = fit_population([design], torch.zeros(3).double(), prior, STEPS)
-    pooled = Labelled.of(TaskRows.single(rows.x, rows.y))
-    root = prior.rsqrt().diag()
-    alone = find_mode(design_under(pooled, contrasts(2), torch.zeros(3).double(), root), STEPS)
-    torch.testing.assert_close(found.mean, (alone @ root)[0], rtol=1e-7, atol=1e-8)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
 
 from skmeta.core.mixed import with_constant
+from skmeta.core.sigmoid import expected_log_odds
 from skmeta.core.tasks import TaskRows
 
 # A task has converged when a Newton step promises less than this; the error after it is far less.
@@ -245,6 +246,32 @@ def reduce(design: Design) -> tuple[Design, Tensor | None]:
     return replace(design, phi=right.mT.unflatten(1, design.phi.shape[1:3])), basis
 
 
+def skewness(design: Design, u: Tensor, half: Tensor) -> Tensor:
+    """Third derivatives of the log-likelihood, contracted with a covariance of the latent scores.
+
+    Half of it is the slope of -1/2 log det, Laplace's, in the unknowns.
+
+    Parameters
+    ----------
+    design : Design
+        Rows of T tasks.
+    u : Tensor of shape (T, q)
+        Unknowns.
+    half : Tensor of shape (T, r, n (C - 1))
+        ``half.mT @ half`` is the covariance.
+
+    Returns
+    -------
+    Tensor of shape (T, q)
+    """
+    proba = torch.softmax(latent(design, u) @ design.table.T, dim=2)
+    centred = _centred(proba, design.table)
+    half = half.unflatten(2, design.phi.shape[1:3]).permute(0, 2, 1, 3)  # (T, n, r, C - 1)
+    square = (half @ centred.mT).square().sum(2)
+    third = -((proba * square * design.real.unsqueeze(2)).unsqueeze(2) @ centred).flatten(1)
+    return (third.unsqueeze(1) @ design.phi.flatten(1, 2)).squeeze(1)
+
+
 def posterior(design: Design, mode: Tensor, skew: Tensor | float) -> tuple[Tensor, Tensor]:
     """Mean and covariance of the unknowns of every task.
 
@@ -267,15 +294,11 @@ def posterior(design: Design, mode: Tensor, skew: Tensor | float) -> tuple[Tenso
         Cholesky factor of the inverse covariance.
     """
     chol = cholesky_of_sum(derivatives(design, mode)[1])
-    proba = torch.softmax(latent(design, mode) @ design.table.T, dim=2)
-    centred = _centred(proba, design.table)
     half = torch.linalg.solve_triangular(chol, design.phi.flatten(1, 2).mT, upper=False)
-    half = half.unflatten(2, design.phi.shape[1:3]).permute(0, 2, 1, 3)  # (T, n, q, C - 1)
-    # Third derivatives of the log-likelihood, contracted with the covariance of the latent scores.
-    square = (half @ centred.mT).square().sum(2)
-    third = ((proba * square * design.real.unsqueeze(2)).unsqueeze(2) @ centred).flatten(1)
-    pull = (third.unsqueeze(1) @ design.phi.flatten(1, 2)).mT
-    shift = -0.5 * skew * torch.linalg.solve_triangular(chol, pull, upper=False)
+    pull = torch.linalg.solve_triangular(
+        chol, skewness(design, mode, half).unsqueeze(2), upper=False
+    )
+    shift = 0.5 * skew * pull
     shift = shift / shift.square().sum(1, keepdim=True).sqrt().clamp(min=1.0)
     mean = mode + torch.linalg.solve_triangular(chol.mT, shift, upper=True).squeeze(2)
     return mean, chol
@@ -314,8 +337,8 @@ def answer(
 def log_proba(mean: Tensor, covariance: Tensor, table: Tensor) -> Tensor:
     """Logarithms of the class probabilities, integrated over normal latent scores.
 
-    For two classes MacKay's approximation, ``sigmoid(mean / sqrt(1 + pi variance / 8))``. For more,
-    the same for all pairs of classes, put together as Lu, Ie and Sha (2020) do.
+    For two classes the integral itself. For more, that of all pairs of classes, put together as Lu,
+    Ie and Sha (2020) do.
 
     Parameters
     ----------
@@ -334,6 +357,8 @@ def log_proba(mean: Tensor, covariance: Tensor, table: Tensor) -> Tensor:
     full = table @ covariance @ table.T
     own = full.diagonal(dim1=-2, dim2=-1)
     variance = (own.unsqueeze(-1) + own.unsqueeze(-2) - full - full.mT).clamp(min=0.0)
-    # odds[..., a, b] is the log odds of b over a.
-    odds = (logits.unsqueeze(-2) - logits.unsqueeze(-1)) / (1 + math.pi / 8 * variance).sqrt()
+    a, b = torch.triu_indices(len(table), len(table), 1, device=mean.device)
+    pairs = expected_log_odds(logits[..., b] - logits[..., a], variance[..., a, b])
+    odds = torch.zeros_like(variance)  # odds[..., a, b] is the log odds of b over a
+    odds[..., a, b], odds[..., b, a] = pairs, -pairs
     return torch.log_softmax(-odds.logsumexp(-1), dim=-1)
