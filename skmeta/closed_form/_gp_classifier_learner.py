@@ -22,8 +22,13 @@ from skmeta.core.gp import (
 )
 from skmeta.core.kernels import Hyper
 from skmeta.core.learner import State
+from skmeta.core.sigmoid import expected_log_odds
 from skmeta.core.tasks import Padded, TaskRows
 
+# The least weight of a row in Laplace's approximation, and how far a step may move its log odds:
+# a row that is far on the wrong side would throw the others away.
+LEAST_WEIGHT = 1e-4
+LONGEST_MOVE = 2.0
 # Passes over all rows after training, and over the support in adaptation: by then the
 # approximation moves in the fifth digit.
 FINAL_ROUNDS = 15
@@ -31,11 +36,14 @@ ADAPT_ROUNDS = 30
 
 
 class GPClassifierLearner(GPLearner):
-    """One latent process a class (one for two classes), with Polya-Gamma augmentation.
+    """One latent process a class (one for two classes), its likelihood made normal row by row.
 
-    Given one number a row, ``theta``, the logistic likelihood is a normal one: of the target
-    ``sign / (2 theta)`` with the variance ``1 / theta`` (Wenzel et al., 2019). Training alternates
-    between it and the hyperparameters; adaptation iterates it alone.
+    While hyperparameters are sought, by Laplace's approximation: a row has the target and variance
+    of a Newton step from where its log odds are, and a step of Newton's method goes with each of
+    the search. For the posterior under them, of training and new tasks, by Polya-Gamma
+    augmentation: given one number a row, ``theta``, the target is ``sign / (2 theta)`` and its
+    variance ``1 / theta`` (Wenzel et al., 2019). That iteration cannot overshoot; its bound would
+    have tasks vary too little, by half where they have three rows or a label is rare.
 
     Parameters
     ----------
@@ -72,11 +80,20 @@ class GPClassifierLearner(GPLearner):
         history: list[dict] = []
         for output in range(signs.shape[1]):
             self._sign = signs[:, output]
-            self._theta = torch.full_like(self._sign, _theta(torch.ones(())).item())
             own = TaskRows(rows.x, numbers, rows.offsets)
             history += self._fit_output(output, own, generator)
-        del self._sign, self._theta
+        del self._sign, self._at, self._theta
         return history
+
+    def _maximise(self, rows: TaskRows, generator: Generator, history: list[dict]) -> Tensor:
+        # From the log odds of the class in all rows; theta begins where the search ends.
+        n_ones, n_rows = int((self._sign > 0).sum()), len(self._sign)
+        odds = (n_ones + 0.5) / (n_rows - n_ones + 0.5)
+        self._at = torch.full_like(self._sign, math.log(odds))
+        self._theta: Tensor | None = None
+        log_hyper = super()._maximise(rows, generator, history)
+        self._theta = _theta(self._at.abs())
+        return log_hyper
 
     def _signs(self, codes: Tensor) -> Tensor:
         """+1 for the class of a column, -1 for the others: (..., O)."""
@@ -89,23 +106,45 @@ class GPClassifierLearner(GPLearner):
         self, h: Hyper, rows: Padded, own_part: bool, factor: Tensor | None
     ) -> tuple[Parts, Tensor]:
         assert rows.y is not None
-        sign, theta = self._sign[rows.y], self._theta[rows.y]
+        target, weight = self._normal(rows.y)
         parts = parts_of(
-            h, rows.x, rows.mask, self.inducing, own_part=own_part, noise=1 / theta, factor=factor
+            h, rows.x, rows.mask, self.inducing, own_part=own_part, noise=1 / weight, factor=factor
         )
-        target = sign / (2 * theta)
         return parts, target if rows.mask is None else target * rows.mask
 
-    def _look_again(self, batches: list[Padded], bound: Bound) -> None:
-        for rows, surprise, precision in zip(batches, bound.surprise, bound.precision, strict=True):
-            self._move(rows, surprise, precision)
+    def _normal(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Targets of rows and their precisions: the normal likelihood that stands for theirs."""
+        sign = self._sign[numbers]
+        if self._theta is not None:
+            theta = self._theta[numbers]
+            return sign / (2 * theta), theta
+        at = self._at[numbers]
+        proba = torch.sigmoid(at)
+        weight = (proba * (1 - proba)).clamp(min=LEAST_WEIGHT)
+        return at + ((sign + 1) / 2 - proba) / weight, weight
+
+    def _look_again(self, batches: list[Padded], bound: Bound) -> float:
+        """Newton's step for the log odds; the likelihood of labels, less that of targets."""
+        lacks = 0.0
+        for rows, surprise in zip(batches, bound.surprise, strict=True):
+            assert rows.y is not None
+            target, weight = self._normal(rows.y)
+            at = self._at[rows.y]
+            rest = surprise / weight
+            moved = at + (target - rest - at).clamp(-LONGEST_MOVE, LONGEST_MOVE)
+            own = F.logsigmoid(self._sign[rows.y] * moved)
+            own = own + (weight * rest.square() - weight.log()) / 2
+            real = _real(rows)
+            self._at[rows.y[real]] = moved[real]
+            lacks -= float(own[real].sum())
+        return lacks
 
     def _move(self, rows: Padded, surprise: Tensor, precision: Tensor) -> None:
         """Set theta to its expectation under the posterior of the process at the rows."""
-        assert rows.y is not None
-        theta = self._theta[rows.y]
-        found = _moved(self._sign[rows.y] / (2 * theta), 1 / theta, surprise, precision)
-        real = rows.mask if rows.mask is not None else torch.ones_like(rows.y, dtype=torch.bool)
+        assert rows.y is not None and self._theta is not None
+        target, theta = self._normal(rows.y)
+        found = _moved(target, 1 / theta, surprise, precision)
+        real = _real(rows)
         self._theta[rows.y[real]] = found[real]
 
     def _posterior(self, h: Hyper, rows: TaskRows, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -171,7 +210,7 @@ class GPClassifierLearner(GPLearner):
         """Log-scores of the classes, the uncertainty of the process integrated over."""
         padded = query.padded()
         mean, variance = self._latent(state, padded, spread=True)
-        logit = padded.flat(mean / torch.sqrt(1 + math.pi * variance / 8))  # MacKay's approximation
+        logit = padded.flat(expected_log_odds(mean, variance))
         if self.n_classes == 2:
             return torch.cat([torch.zeros_like(logit), logit], dim=1)
         return F.logsigmoid(logit)
@@ -185,6 +224,12 @@ class GPClassifierLearner(GPLearner):
         """No rows: those of the training tasks are in the shared weights already."""
         super().set_prior(rows)
         self._prior["theta"] = self._prior["y"]
+
+
+def _real(rows: Padded) -> Tensor:
+    """Which places hold a row."""
+    assert rows.y is not None
+    return rows.mask if rows.mask is not None else torch.ones_like(rows.y, dtype=torch.bool)
 
 
 def _theta(c: Tensor) -> Tensor:

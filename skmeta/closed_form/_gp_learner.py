@@ -173,8 +173,8 @@ class GPLearner(MarginalLearner):
                 bound.backward()
                 assert values.grad is not None
                 values.grad /= n_rows
-            self._look_again(batches, bound)
-            value = float(bound.value + prior.detach()) / n_rows
+            more = weight * self._look_again(batches, bound)
+            value = (float(bound.value + prior.detach()) + more) / n_rows
             if not math.isfinite(value):
                 raise TrainingDivergedError(
                     f"The marginal likelihood became {value} at step {step + 1}. Lower lr, and "
@@ -212,8 +212,12 @@ class GPLearner(MarginalLearner):
         parts = parts_of(h, rows.x, rows.mask, self.inducing, own_part=own_part, factor=factor)
         return parts, y
 
-    def _look_again(self, batches: list[Padded], bound: Bound) -> None:
-        """Improve what stands for the likelihood: a normal one is what it is."""
+    def _look_again(self, batches: list[Padded], bound: Bound) -> float:
+        """Improve what stands for the likelihood, and tell what the loss lacks for it.
+
+        A normal likelihood is what it is.
+        """
+        return 0.0
 
     def _posterior(self, h: Hyper, rows: TaskRows, generator: Generator) -> tuple[Tensor, Tensor]:
         """Mean and root of the covariance of the shared weights, given all rows."""

@@ -170,8 +170,8 @@ class HierarchicalGPClassifier(GPEstimator, MetaClassifier):
     n_iter_ : int
         Steps of the optimiser, of all classes together.
     history_ : list of dict
-        One record a step: ``epoch`` and ``train_loss``, minus the bound on the log marginal
-        likelihood of the augmented rows, a row.
+        One record a step: ``epoch`` and ``train_loss``, minus the log marginal likelihood a row,
+        by Laplace's approximation, with the prior of the hyperparameters.
     n_features_in_ : int
         Columns of ``X``.
     feature_names_in_ : ndarray of str
@@ -189,16 +189,18 @@ class HierarchicalGPClassifier(GPEstimator, MetaClassifier):
 
     Notes
     -----
-    Two classes have one latent process, more have one each, against the rest. An adapted estimator
-    holds its support rows, also in a pickle. Tasks of more than 256 rows are thinned at random in
-    ``fit``.
+    Two classes have one latent process, more have one each, against the rest. How much varies is
+    learned by Laplace's approximation of the marginal likelihood; posteriors are variational, with
+    Polya-Gamma augmentation. An adapted estimator holds its support rows, also in a pickle. Tasks
+    of more than 256 rows are thinned at random in ``fit``.
 
     References
     ----------
+    Rasmussen and Williams (2006). Gaussian processes for machine learning. Section 3.4 and equation
+    3.32 (Laplace's approximation).
+
     Wenzel, Galy-Fajou, Donner, Kloft and Opper (2019). Efficient Gaussian process classification
     using Polya-Gamma data augmentation. Equations 6 to 9.
-
-    MacKay (1992). The evidence framework applied to classification networks. (Probabilities.)
 
     Examples
     --------

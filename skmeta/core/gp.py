@@ -201,8 +201,6 @@ class Bound:
         The posterior of the shared weights.
     surprise : list of Tensors of shape (T, n)
         K^-1 (y - phi mean) of every batch.
-    precision : list of Tensors of shape (T, n)
-        Diagonal of the inverse covariance of the rows of every batch, given all others.
     """
 
     value: Tensor
@@ -210,7 +208,6 @@ class Bound:
     mean: Tensor
     root: Tensor
     surprise: list[Tensor]
-    precision: list[Tensor]
 
     def backward(self) -> None:
         """Add the gradient of the bound to that of the hyperparameters."""
@@ -238,22 +235,20 @@ def bound_and_slopes(batches: Sequence[tuple[Parts, Tensor]], weight: float = 1.
         value = negative_bound(total, weight)
         mean, root = weights_posterior(total, weight)
     slopes: list[tuple[Tensor, Tensor]] = []
-    surprises, precisions = [], []
+    surprises = []
     covariance = root @ root.T
     for (parts, _), s in zip(batches, solved, strict=True):
         with torch.no_grad():
             surprise = s.y - s.phi @ mean  # K^-1 (y - phi m)
             spread = s.phi @ covariance  # K^-1 phi B^-1
-            known = (spread * s.phi).sum(2)
             if parts.own.ndim == 2:
+                known = (spread * s.phi).sum(2)
                 to_own = s.inverse - surprise.square() - known - s.inverse.square() * parts.rest
-                precision = s.inverse - known
             else:
                 columns = surprise.unsqueeze(2)
                 to_own = torch.baddbmm(s.inverse, columns, columns.mT, alpha=-1)
                 to_own.baddbmm_(spread, s.phi.mT, alpha=-1)
                 to_own.baddbmm_(s.inverse @ parts.rest, s.inverse, alpha=-1)
-                precision = s.inverse.diagonal(dim1=1, dim2=2) - known
             to_phi = spread.sub_(surprise.unsqueeze(2) * mean)
             # What the inducing points carry, the trace is less.
             first = s.phi.shape[-1] - parts.n_carried
@@ -264,8 +259,7 @@ def bound_and_slopes(batches: Sequence[tuple[Parts, Tensor]], weight: float = 1.
             (parts.curve, 0.5 * weight * s.inverse),
         ]
         surprises.append(surprise)
-        precisions.append(precision)
-    return Bound(value, slopes, mean, root, surprises, precisions)
+    return Bound(value, slopes, mean, root, surprises)
 
 
 def negative_bound(e: Evidence, weight: float = 1.0) -> Tensor:

@@ -1,19 +1,19 @@
 """HierarchicalGPClassifier, against a dense computation one task at a time."""
 
-import math
 import pickle
 
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from scipy.special import expit
+from scipy.special import expit, log_expit
 from sklearn.metrics import log_loss
 
 from skmeta import HierarchicalGPClassifier
 from skmeta.core.gp import shared_features
-from skmeta.core.kernels import task_kernel
+from skmeta.core.kernels import rbf_kernel, task_kernel
 from skmeta.model_selection import predict_tasks
+from tests.core.sigmoids import log_odds
 
 FAST = {"max_iter": 25, "random_state": 0}
 
@@ -72,9 +72,54 @@ def test_adaptation_is_that_of_a_dense_loop(level, k):
     adapted = model.adapt(support, y[:k])
     assert_allclose(adapted.state_["theta"][0, :, 0], theta, rtol=1e-6)
     assert_allclose(adapted._outputs(new, "predict_variance")[:, 0], var, rtol=1e-5)
-    score = mean / np.sqrt(1 + math.pi * var / 8)
+    score = np.array([log_odds(*pair) for pair in zip(mean, var, strict=True)])
     assert_allclose(adapted.decision_function(new), score, rtol=1e-5, atol=1e-8)
     assert_allclose(adapted.predict_proba(new)[:, 1], expit(score), rtol=1e-5)
+
+
+@pytest.mark.parametrize("n_inducing", [0, 6])
+def test_the_loss_is_laplaces(n_inducing):
+    """Hyperparameters held where they start: every step is Newton's, and the loss is known."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(5), [3, 1, 6, 4, 6])
+    X, y = rng.normal(size=(20, 2)), rng.random(20) < 0.25
+    model = HierarchicalGPClassifier(n_inducing=n_inducing, max_iter=40, lr=1e-12, random_state=0)
+    learner = model.fit(X, y, groups=groups).learner_
+    h, x = learner.hyper(0), torch.tensor(model._scaled(X))
+    phi = shared_features(h, x, learner.inducing)
+    alike = torch.tensor(groups[:, None] == groups)
+    cov = (phi @ phi.T + task_kernel(h, x, x) * alike).numpy()
+    odds, y = np.zeros(20), y.astype(float)
+    for _ in range(100):
+        proba = expit(odds)
+        weight = proba * (1 - proba)
+        odds = np.linalg.solve(np.eye(20) + cov * weight, cov @ (weight * odds + y - proba))
+    loss = odds @ (y - expit(odds)) / 2 - log_expit((2 * y - 1) * odds).sum()
+    loss += np.linalg.slogdet(np.eye(20) + cov * weight)[1] / 2
+    if n_inducing:  # the variational term for what the inducing points do not carry
+        missing = h.shared_rbf * rbf_kernel(x, x, h.shared_length) - phi[:, 3:] @ phi[:, 3:].T
+        own = (task_kernel(h, x, x) * alike).numpy() + np.diag(1 / weight)
+        loss += np.trace(np.linalg.solve(own, missing.numpy() * alike.numpy())) / 2
+    loss += float(learner._prior_loss(learner.log_hyper[0], learner._first()))
+    assert model.history_[-1]["train_loss"] == pytest.approx(loss / 20, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("n_tasks", "n_rows", "center", "sd", "least"), [(300, 3, -1, 1.5, 0.7), (200, 10, -5, 2, 1.1)]
+)
+def test_levels_are_seen_to_vary_in_small_tasks_and_where_a_label_is_rare(
+    n_tasks, n_rows, center, sd, least
+):
+    """The bound of Polya-Gamma augmentation is best at .3 and .15."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(n_tasks), n_rows)
+    X = rng.normal(size=(len(groups), 1))
+    logit = center + X[:, 0] / sd**2 * 4 + rng.normal(scale=sd, size=n_tasks)[groups]
+    y = (rng.random(len(X)) < expit(logit)).astype(int)
+    model = HierarchicalGPClassifier(random_state=0).fit(X, y, groups=groups)
+    assert least < float(model.learner_.hyper(0).constant) ** 0.5 < sd
+    # The other approximation, of the posterior, has arrived where the search ended.
+    assert model.predict_proba(X)[:, 1].mean() == pytest.approx(y.mean(), rel=0.15)
 
 
 def test_before_any_support_the_spread_between_tasks_counts(level):
