@@ -31,7 +31,7 @@ class HierarchicalLogisticRegression(MarginalEstimator, MetaClassifier):
     method : {"laplace", "simulate"}, default="laplace"
         How much tasks vary is learned by Laplace's approximation of the marginal likelihood, or
         tuned from there by simulation: every training task is learned from ``n_support`` of its
-        rows, and judged on others. The second takes some ten times as long; it may have an edge
+        rows, and judged on others. The second takes tens of times as long; it may have an edge
         where the model is wrong.
     n_support : sequence of int, default=(5, 10, 20)
         Numbers of support rows to simulate, where tasks are large enough.

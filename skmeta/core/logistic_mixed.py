@@ -202,8 +202,10 @@ def marginal_mean(
         return _look(batches, spread, prior, max_iter, mean, effects)
 
     here = look(start.mean, start.effects)
+    # The curvature without that of the determinants, which steps then teach (BFGS).
+    inverse = torch.cholesky_inverse(here.root)
     for _ in range(max_iter):
-        change = torch.cholesky_solve(here.slope.unsqueeze(1), here.root).squeeze(1)
+        change = inverse @ here.slope
         gain = float(here.slope @ change)
         if not gain > TOLERANCE:
             break
@@ -217,6 +219,10 @@ def marginal_mean(
             length /= 2
         else:
             break
+        fall = here.slope - there.slope
+        if float(step @ fall) > 0:
+            turn = torch.eye(len(step)).to(step) - torch.outer(step, fall) / (step @ fall)
+            inverse = turn @ inverse @ turn.T + torch.outer(step, step) / (step @ fall)
         here = there
     return here.mean
 

@@ -90,6 +90,32 @@ def test_it_beats_a_pooled_model_on_new_tasks(method):
     assert log_loss(y[~support], model.predict_proba(X[~support])) < 1.01 * theirs
 
 
+def simulate(n_tasks, n_rows, center, slope, sd, seed):
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(n_tasks), n_rows)
+    X = rng.normal(size=(len(groups), 1))
+    logit = center + rng.normal(scale=sd, size=n_tasks)[groups] + slope * X[:, 0]
+    return X, (rng.random(len(X)) < expit(logit)).astype(int), groups
+
+
+def test_slopes_are_found_in_tasks_of_three_rows():
+    """Where the mode of everything together is at three quarters of them."""
+    model = HierarchicalLogisticRegression()
+    found = [
+        model.fit(*data[:2], groups=data[2]).coef_mean_.to_numpy()
+        for data in (simulate(300, 3, -1.0, 2.0, 1.5, seed) for seed in range(4))
+    ]
+    np.testing.assert_allclose(np.mean(found, axis=0), [-1.0, 2.0], rtol=0.2)
+
+
+def test_a_rare_label_is_told_as_often_as_it_comes():
+    """One row in a hundred: not twice as often for tasks of which nothing is known."""
+    X, y, groups = simulate(150, 40, -7.0, 1.0, 2.0, 0)
+    model = HierarchicalLogisticRegression().fit(X, y, groups=groups)
+    X, y, groups = simulate(2000, 20, -7.0, 1.0, 2.0, 1)
+    assert model.predict_proba(X)[:, 1].mean() == pytest.approx(y.mean(), rel=0.3)
+
+
 def test_tasks_that_are_alike_cost_little():
     X, y, groups, _ = wards(20, 40, level=0.0)
     model = HierarchicalLogisticRegression().fit(X, y, groups=groups)
