@@ -25,12 +25,11 @@ from skmeta.core.learner import State
 from skmeta.core.sigmoid import expected_log_odds
 from skmeta.core.tasks import Padded, TaskRows
 
-# The least weight of a row in Laplace's approximation, and how far a step may move its log odds:
-# a row that is far on the wrong side would throw the others away.
+# Guards of the search: the least weight of a row, and how far a step may move its log odds.
 LEAST_WEIGHT = 1e-4
 LONGEST_MOVE = 2.0
-# Passes over all rows after training, and over the support in adaptation: by then the
-# approximation moves in the fifth digit.
+# Passes over all rows after training, and over the support in adaptation. By then the approximation
+# moves in the fifth digit, but where a label is rare and training sees few of the rows a step.
 FINAL_ROUNDS = 15
 ADAPT_ROUNDS = 30
 
@@ -38,12 +37,14 @@ ADAPT_ROUNDS = 30
 class GPClassifierLearner(GPLearner):
     """One latent process a class (one for two classes), its likelihood made normal row by row.
 
-    While hyperparameters are sought, by Laplace's approximation: a row has the target and variance
-    of a Newton step from where its log odds are, and a step of Newton's method goes with each of
-    the search. For the posterior under them, of training and new tasks, by Polya-Gamma
-    augmentation: given one number a row, ``theta``, the target is ``sign / (2 theta)`` and its
-    variance ``1 / theta`` (Wenzel et al., 2019). That iteration cannot overshoot; its bound would
-    have tasks vary too little, by half where they have three rows or a label is rare.
+    While hyperparameters are sought, by penalised quasi-likelihood: a row has the target and
+    variance of a Newton step from where its log odds are, and a step of Newton's method goes with
+    each of the search. (The slope of Laplace's marginal likelihood, but for how the variances
+    follow the hyperparameters; the loss that is told is its value.) For the posterior under them,
+    of training and new tasks, by Polya-Gamma augmentation: given one number a row, ``theta``, the
+    target is ``sign / (2 theta)`` and its variance ``1 / theta`` (Wenzel et al., 2019). That
+    iteration cannot overshoot; its bound would have tasks vary far too little where they have three
+    rows of unlike odds, or a label is rare.
 
     Parameters
     ----------
@@ -124,7 +125,10 @@ class GPClassifierLearner(GPLearner):
         return at + ((sign + 1) / 2 - proba) / weight, weight
 
     def _look_again(self, batches: list[Padded], bound: Bound) -> float:
-        """Newton's step for the log odds; the likelihood of labels, less that of targets."""
+        """Newton's step for the log odds; the likelihood of labels, less that of targets.
+
+        Which makes the loss that of Laplace's approximation, where no move is cut short.
+        """
         lacks = 0.0
         for rows, surprise in zip(batches, bound.surprise, strict=True):
             assert rows.y is not None

@@ -9,7 +9,7 @@ from torch import Tensor
 
 # Up to this standard deviation the normal density is the smoother of the two curves, seen from the
 # sigmoid, and the sum runs over its standardised values; beyond it over the logistic density. Steps
-# are no wider than what the trapezoid rule needs for seven digits.
+# are no wider than what the trapezoid rule needs.
 WIDE = 2.5
 STEP, REACH = 0.4, 8.0
 WIDE_STEP, WIDE_REACH = 0.8, 40.0
@@ -21,7 +21,7 @@ FAR = -16.0
 def expected_log_odds(mean: Tensor, variance: Tensor) -> Tensor:
     """Log odds of an event whose log odds are known up to a normal distribution.
 
-    That is ``logit(E[sigmoid(f)])`` for ``f ~ N(mean, variance)``: to seven digits, fewer where the
+    That is ``logit(E[sigmoid(f)])`` for ``f ~ N(mean, variance)``: to five digits, fewer where the
     rarer side has a probability under 1e-14.
 
     Parameters

@@ -12,6 +12,7 @@ from sklearn.metrics import log_loss
 from skmeta import HierarchicalGPClassifier
 from skmeta.core.gp import shared_features
 from skmeta.core.kernels import rbf_kernel, task_kernel
+from skmeta.core.tasks import TaskRows
 from skmeta.model_selection import predict_tasks
 from tests.core.sigmoids import log_odds
 
@@ -198,6 +199,14 @@ def test_three_classes_with_names():
     proba = new.predict_proba(X)
     assert list(new.classes_) == ["ash", "birch", "cedar"] and proba.shape == (480, 3)
     assert_allclose(proba.sum(axis=1), 1)
+    # Each class against the rest, integrated over; then they sum to 1.
+    learner = new.learner_
+    rows = TaskRows.single(torch.tensor(new._scaled(X[:6]))).padded()
+    mean, variance = (part[0].numpy() for part in learner._latent(new.state_, rows, spread=True))
+    odds = [
+        [log_odds(*p) for p in zip(*both, strict=True)] for both in zip(mean, variance, strict=True)
+    ]
+    assert_allclose(proba[:6], expit(odds) / expit(odds).sum(1, keepdims=True), rtol=1e-5)
     assert proba[:, 0].mean() > model.predict_proba(X)[:, 0].mean()
     assert len(model.kernel_summary_["output"].unique()) == 3
     with pytest.raises(ValueError, match="Unknown label"):

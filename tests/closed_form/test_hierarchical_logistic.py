@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, softmax
@@ -15,6 +16,8 @@ from sklearn.preprocessing import StandardScaler
 
 from skmeta import HierarchicalLogisticRegression
 from skmeta.closed_form import _logistic_learner
+from skmeta.core.logistic_mixed import fit_population, marginal_mean
+from skmeta.core.tasks import TaskRows
 from skmeta.exceptions import SingleTaskWarning
 from skmeta.model_selection import predict_tasks
 
@@ -106,6 +109,23 @@ def test_slopes_are_found_in_tasks_of_three_rows():
         for data in (simulate(300, 3, -1.0, 2.0, 1.5, seed) for seed in range(4))
     ]
     np.testing.assert_allclose(np.mean(found, axis=0), [-1.0, 2.0], rtol=0.2)
+
+
+def test_few_tasks_move_the_mean_in_part():
+    """From the mode of everything towards the marginal mean, by the share of their skewness."""
+    X, y, groups = simulate(10, 4, -1.0, 2.0, 2.0, 0)
+    model = HierarchicalLogisticRegression().fit(X, y, groups=groups)
+    learner = model.learner_
+    numbers = torch.tensor(np.bincount(groups))
+    rows = TaskRows.from_sizes(torch.tensor(model._scaled(X)), torch.tensor(y), numbers)
+    batches = learner.batches(rows)
+    hyper = torch.cat([learner.precision[None], learner.spread]).log()
+    both = learner._spread_and_prior(hyper, True)
+    mode = fit_population(batches, *both, 100)
+    mean = marginal_mean(batches, *both, 100, mode)
+    assert float((mean - mode.mean).abs().max()) > 0.1
+    expected = mode.mean + 10 / 30 * (mean - mode.mean)
+    np.testing.assert_allclose(model.meta_params_["mean"], expected, rtol=1e-5)
 
 
 def test_a_rare_label_is_told_as_often_as_it_comes():
