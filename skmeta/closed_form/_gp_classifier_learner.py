@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
 
 from skmeta.closed_form._gp_learner import GPLearner, _thin
 from skmeta.core.gp import (
+    WIDE,
     Bound,
     Parts,
     add,
@@ -20,7 +22,7 @@ from skmeta.core.gp import (
     solve,
     weights_posterior,
 )
-from skmeta.core.kernels import Hyper
+from skmeta.core.kernels import Hyper, task_variance
 from skmeta.core.learner import State
 from skmeta.core.sigmoid import expected_log_odds
 from skmeta.core.tasks import Padded, TaskRows
@@ -28,23 +30,23 @@ from skmeta.core.tasks import Padded, TaskRows
 # Guards of the search: the least weight of a row, and how far a step may move its log odds.
 LEAST_WEIGHT = 1e-4
 LONGEST_MOVE = 2.0
-# Passes over all rows after training, and over the support in adaptation. By then the approximation
-# moves in the fifth digit, but where a label is rare and training sees few of the rows a step.
-FINAL_ROUNDS = 15
+# How far the common level may be shifted after that, in log odds.
+WIDEST_SHIFT = 10.0
+# Passes over all rows after training: at most, and when the shared weights (standard normal before)
+# move by less. Over the support in adaptation: by then it moves in the fifth digit.
+FINAL_ROUNDS, SETTLED = 100, 1e-4
 ADAPT_ROUNDS = 30
 
 
 class GPClassifierLearner(GPLearner):
     """One latent process a class (one for two classes), its likelihood made normal row by row.
 
-    While hyperparameters are sought, by penalised quasi-likelihood: a row has the target and
-    variance of a Newton step from where its log odds are, and a step of Newton's method goes with
-    each of the search. (The slope of Laplace's marginal likelihood, but for how the variances
-    follow the hyperparameters; the loss that is told is its value.) For the posterior under them,
-    of training and new tasks, by Polya-Gamma augmentation: given one number a row, ``theta``, the
-    target is ``sign / (2 theta)`` and its variance ``1 / theta`` (Wenzel et al., 2019). That
-    iteration cannot overshoot; its bound would have tasks vary far too little where they have three
-    rows of unlike odds, or a label is rare.
+    While hyperparameters are sought, by Laplace's approximation: a row has the target and variance
+    of a Newton step from where its log odds are, and a step of Newton's method goes with each of
+    the search. For the posterior under them, of training and new tasks, by Polya-Gamma
+    augmentation: given one number a row, ``theta``, the target is ``sign / (2 theta)`` and its
+    variance ``1 / theta`` (Wenzel et al., 2019). That iteration cannot overshoot; its bound would
+    have tasks vary far too little where they have three rows of unlike odds, or a label is rare.
 
     Parameters
     ----------
@@ -124,6 +126,20 @@ class GPClassifierLearner(GPLearner):
         weight = (proba * (1 - proba)).clamp(min=LEAST_WEIGHT)
         return at + ((sign + 1) / 2 - proba) / weight, weight
 
+    def _bend(self, batches: list[Padded]) -> Callable[[int, Tensor], Tensor]:
+        """Slope of Laplace's determinant in the log odds, by way of the rows' weights."""
+
+        def bend(number: int, precision: Tensor) -> Tensor:
+            rows = batches[number]
+            assert rows.y is not None
+            proba = torch.sigmoid(self._at[rows.y])
+            weight = proba * (1 - proba)
+            moves = _real(rows) & (weight > LEAST_WEIGHT)
+            variance = (weight - precision) / weight.square()
+            return (variance * (1 - 2 * proba)).where(moves, 0.0)
+
+        return bend
+
     def _look_again(self, batches: list[Padded], bound: Bound) -> float:
         """Newton's step for the log odds; the likelihood of labels, less that of targets.
 
@@ -170,7 +186,37 @@ class GPClassifierLearner(GPLearner):
                 total = sums if total is None else add(total, sums)
             assert total is not None
             found = weights_posterior(total)
-        return found
+            if float((found[0] - mean).abs().max()) < SETTLED:
+                break
+        return self._level(h, rows, *found) if rows.n_tasks > 1 else found
+
+    def _level(self, h: Hyper, rows: TaskRows, mean: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
+        """Shift the common level until new tasks are told the class as often as the rows have it.
+
+        The normal approximation shrinks it where tasks vary and a label is rare.
+        """
+        assert rows.y is not None
+        share = (self._sign[rows.y] > 0).double().mean()
+        middle, variance = self._of_new_tasks(h, rows.x, mean, root)
+        low, high = -WIDEST_SHIFT, WIDEST_SHIFT
+        for _ in range(40):
+            shift = (low + high) / 2
+            told = torch.sigmoid(expected_log_odds(middle + shift, variance)).mean()
+            low, high = (low, shift) if told > share else (shift, high)
+        mean = mean.clone()
+        mean[0] += shift / WIDE
+        return mean, root
+
+    def _of_new_tasks(
+        self, h: Hyper, x: Tensor, mean: Tensor, root: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the process at rows of tasks that are not known: (N,) each."""
+        phi = shared_features(h, x, self.inducing)
+        variance = (phi @ root).square().sum(1) + task_variance(h, x)
+        if len(self.inducing):
+            carried = phi[:, 1 + self.n_features :].square().sum(1)
+            variance = variance + (h.shared_rbf - carried).clamp(min=0.0)
+        return phi @ mean, variance
 
     # ---------------------------------------------------------------- adapt and predict
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 import torch
@@ -165,7 +165,7 @@ class GPLearner(MarginalLearner):
                 h = self._unpack(values)
                 factor = self._factor(h)
                 parts = [self._parts(h, batch, rows.n_tasks > 1, factor) for batch in batches]
-                bound = bound_and_slopes(parts, weight)
+                bound = bound_and_slopes(parts, weight, self._bend(batches))
                 prior = self._prior_loss(values, first)
                 n_rows = weight * len(part.x)
                 optimizer.zero_grad()
@@ -211,6 +211,10 @@ class GPLearner(MarginalLearner):
         y = rows.y if rows.mask is None else rows.y * rows.mask
         parts = parts_of(h, rows.x, rows.mask, self.inducing, own_part=own_part, factor=factor)
         return parts, y
+
+    def _bend(self, batches: list[Padded]) -> Callable[[int, Tensor], Tensor] | None:
+        """How targets and noise follow the process; see :func:`bound_and_slopes`. Here, not."""
+        return None
 
     def _look_again(self, batches: list[Padded], bound: Bound) -> float:
         """Improve what stands for the likelihood, and tell what the loss lacks for it.

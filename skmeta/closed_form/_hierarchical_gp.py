@@ -190,17 +190,15 @@ class HierarchicalGPClassifier(GPEstimator, MetaClassifier):
     Notes
     -----
     Two classes have one latent process, more have one each, against the rest. How much varies is
-    learned by penalised quasi-likelihood, and understated where tasks have few rows; posteriors are
-    variational, with Polya-Gamma augmentation. An adapted estimator holds its support rows, also in
-    a pickle. Tasks of more than 256 rows are thinned at random in ``fit``.
+    learned by Laplace's approximation of the marginal likelihood; posteriors are variational, with
+    Polya-Gamma augmentation, their common level such that new tasks are told each class as often as
+    training has it. An adapted estimator holds its support rows, also in a pickle. Tasks of more
+    than 256 rows are thinned at random in ``fit``.
 
     References
     ----------
-    Breslow and Clayton (1993). Approximate inference in generalized linear mixed models. Section
-    2.3 (penalised quasi-likelihood).
-
-    Rasmussen and Williams (2006). Gaussian processes for machine learning. Section 3.4 and equation
-    3.32 (Laplace's approximation, whose value ``history_`` tells).
+    Rasmussen and Williams (2006). Gaussian processes for machine learning. Equations 3.32 and 5.20
+    to 5.24 (Laplace's approximation and its slope).
 
     Wenzel, Galy-Fajou, Donner, Kloft and Opper (2019). Efficient Gaussian process classification
     using Polya-Gamma data augmentation. Equations 6 to 9.

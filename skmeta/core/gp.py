@@ -8,7 +8,7 @@ ARD-linear + ARD-RBF and is drawn anew for every task.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -215,7 +215,11 @@ class Bound:
         torch.autograd.backward([part for part, _ in known], [slope for _, slope in known])
 
 
-def bound_and_slopes(batches: Sequence[tuple[Parts, Tensor]], weight: float = 1.0) -> Bound:
+def bound_and_slopes(
+    batches: Sequence[tuple[Parts, Tensor]],
+    weight: float = 1.0,
+    bend: Callable[[int, Tensor], Tensor] | None = None,
+) -> Bound:
     """The bound, and its slopes for automatic differentiation to take back from the kernels on.
 
     Going back through Cholesky factors would take most of a step; the slopes in the covariances
@@ -227,6 +231,10 @@ def bound_and_slopes(batches: Sequence[tuple[Parts, Tensor]], weight: float = 1.
         With a graph back to the hyperparameters.
     weight : float
         How many times the batches stand for all tasks.
+    bend : callable, optional
+        Where targets and noise follow the mode of the process (Laplace's approximation): from the
+        number of a batch, and twice the slope of the bound in its noise but for the targets' part
+        (T, n), to twice that in the mode, times the noise.
     """
     with torch.no_grad():
         solved = [solve(parts, y) for parts, y in batches]
@@ -234,11 +242,10 @@ def bound_and_slopes(batches: Sequence[tuple[Parts, Tensor]], weight: float = 1.
         total = functools.reduce(add, sums)
         value = negative_bound(total, weight)
         mean, root = weights_posterior(total, weight)
-    slopes: list[tuple[Tensor, Tensor]] = []
-    surprises = []
     covariance = root @ root.T
-    for (parts, _), s in zip(batches, solved, strict=True):
-        with torch.no_grad():
+    surprises, own, phi = [], [], []
+    with torch.no_grad():
+        for (parts, _), s in zip(batches, solved, strict=True):
             surprise = s.y - s.phi @ mean  # K^-1 (y - phi m)
             spread = s.phi @ covariance  # K^-1 phi B^-1
             if parts.own.ndim == 2:
@@ -253,13 +260,48 @@ def bound_and_slopes(batches: Sequence[tuple[Parts, Tensor]], weight: float = 1.
             # What the inducing points carry, the trace is less.
             first = s.phi.shape[-1] - parts.n_carried
             to_phi[..., first:] -= s.phi[..., first:]
+            surprises.append(surprise)
+            own.append(to_own)
+            phi.append(to_phi)
+        if bend is not None:
+            _follow_mode(solved, surprises, own, phi, mean, weight * covariance, bend)
+    slopes: list[tuple[Tensor, Tensor]] = []
+    for (parts, _), s, to_own, to_phi in zip(batches, solved, own, phi, strict=True):
         slopes += [
             (parts.own, to_own.mul_(0.5 * weight)),
             (parts.phi, to_phi.mul_(weight)),
             (parts.curve, 0.5 * weight * s.inverse),
         ]
-        surprises.append(surprise)
     return Bound(value, slopes, mean, root, surprises)
+
+
+def _follow_mode(
+    solved: list[Solved],
+    surprises: list[Tensor],
+    own: list[Tensor],
+    phi: list[Tensor],
+    mean: Tensor,
+    covariance: Tensor,
+    bend: Callable[[int, Tensor], Tensor],
+) -> None:
+    """Add what the bound changes by as the mode moves with the covariances K: by K^-1 dK K^-1 y."""
+    pulls, total = [], torch.zeros_like(mean)
+    for i, (s, surprise, to_own) in enumerate(zip(solved, surprises, own, strict=True)):
+        diagonal = to_own if to_own.ndim == 2 else to_own.diagonal(dim1=1, dim2=2)
+        pull = bend(i, diagonal + surprise.square())
+        total += (s.phi.mT @ pull.unsqueeze(2)).squeeze(2).sum(0)
+        alone = s.inverse * pull if s.inverse.ndim == 2 else (s.inverse @ pull.unsqueeze(2))[..., 0]
+        pulls.append(alone)
+    shared = covariance @ total
+    for s, pull, surprise, to_own, to_phi in zip(solved, pulls, surprises, own, phi, strict=True):
+        moved = pull - s.phi @ shared  # K^-1 pull, for K with the shared part
+        if to_own.ndim == 2:
+            to_own += moved * surprise
+        else:
+            columns = surprise.unsqueeze(2)
+            to_own.baddbmm_(moved.unsqueeze(2), columns.mT, alpha=0.5)
+            to_own.baddbmm_(columns, moved.unsqueeze(1), alpha=0.5)
+        to_phi += (moved.unsqueeze(2) * mean + surprise.unsqueeze(2) * shared) / 2
 
 
 def negative_bound(e: Evidence, weight: float = 1.0) -> Tensor:
