@@ -20,8 +20,10 @@ have ready; last, the batch loop that skorch comes with.
 Images: `Conv4` with 64 filters, 28 x 28 pixels, 5 query rows a class. MAML: 8 tasks, 5-way 1-shot,
 second order, one inner step. Ours normalises the query by statistics of the support under the
 adapted weights, so that the support goes through the net once more; batch norms of the others
-measure what they see. Prototypical networks: easyfsl embeds support and query one after the other
-and takes the distance, where ours takes its square, as the paper does.
+measure what they see. Our `Conv4` keeps the channels of a pixel side by side in memory; the others
+are timed with the same layers in torch's usual layout, and with ours. Prototypical networks:
+easyfsl embeds support and query one after the other and takes the distance, where ours takes its
+square, as the paper does.
 
 Adaptation of the MLP by 5 steps on 10 rows. Ours by the learner (`condition`, which also looks
 whether the loss fell) and by the estimator, which validates and works in double precision: `adapt`
@@ -218,26 +220,49 @@ def maml(tasks, net=None, gradients=GRADIENTS):
     return found
 
 
+class UsualConv4(Conv4):
+    """The same layers in torch's usual layout, as users of the others write them."""
+
+    def forward(self, x):
+        """Embed flat rows."""
+        return self.blocks(x.reshape(len(x), *self.image_shape))
+
+
+def both_conv4():
+    """Ours, and the same with the usual layout."""
+    net, usual = Conv4(IMAGE), UsualConv4(IMAGE)
+    usual.load_state_dict(net.state_dict())
+    return net, usual
+
+
 def image_maml():
-    net = nn.Sequential(Conv4(IMAGE), nn.Linear(64, 5))
-    gradients = {"ours": ours, "higher": GRADIENTS["higher"], "plain loop": by_loop}
-    return maml(images(8, n_way=5, n_shot=1), net, gradients)
+    tasks, head = images(8, n_way=5, n_shot=1), nn.Linear(64, 5)
+    net, usual = (nn.Sequential(body, head) for body in both_conv4())
+    theirs = {"higher": GRADIENTS["higher"], "plain loop": by_loop}
+    return maml(tasks, net, {"ours": ours, "plain loop, our Conv4": by_loop}) | maml(
+        tasks, usual, theirs
+    )
 
 
 def protonets(n_way, n_shot):
-    tasks, net = images(1, n_way, n_shot), Conv4(IMAGE)
+    tasks, (net, usual) = images(1, n_way, n_shot), both_conv4()
     how = {"distance": "euclidean", "learn_temperature": True, "n_classes": None, "width": 1}
     learner = ProtoNetLearner(copy.deepcopy(net), loss=class_loss(), **how)
-    peer = easyfsl and easyfsl.PrototypicalNetworks(net)
 
-    def of_peer():
-        for xs, ys, xq, yq in zip(*tasks.support, *tasks.query, strict=True):
-            peer.process_support_set(xs, ys)
-            cross_entropy(peer(xq), yq).backward()
+    def of_peer(body):
+        peer = easyfsl.PrototypicalNetworks(body)
+
+        def gradient():
+            for xs, ys, xq, yq in zip(*tasks.support, *tasks.query, strict=True):
+                peer.process_support_set(xs, ys)
+                cross_entropy(peer(xq), yq).backward()
+
+        return meta_steps(peer.parameters(), [gradient])
 
     return {
         "ours": meta_steps(learner.parameters(), [of_learner(learner, episodes_of(tasks))]),
-        "easyfsl": peer and meta_steps(peer.parameters(), [of_peer]),
+        "easyfsl": easyfsl and of_peer(usual),
+        "easyfsl, our Conv4": easyfsl and of_peer(net),
     }
 
 
