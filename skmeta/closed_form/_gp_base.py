@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from sklearn.base import is_classifier
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
@@ -78,10 +79,10 @@ class GPEstimator(MarginalEstimator):
         """How much of ``y`` varies in which way: a table to read.
 
         One line a part: "between tasks" and "shared by all tasks" have a level (between tasks
-        only), a slope a column and a smooth curve; "noise" stands alone. ``sd`` is the standard
-        deviation that the part gives ``y``, in its units (for a slope: a change of the column by
-        its standard deviation). ``length_scale`` is the distance, in units of the column, over
-        which the curve changes; the shorter, the more the column matters to it.
+        only), a slope a column and a smooth curve; the "noise" of numbers stands alone. ``sd`` is
+        the standard deviation that the part gives ``y``, in its units (for a slope: a change of the
+        column by its standard deviation). ``length_scale`` is the distance, in units of the column,
+        over which the curve changes; the shorter, the more the column matters to it.
         """
         pd = require("pandas")
 
@@ -106,10 +107,12 @@ class GPEstimator(MarginalEstimator):
                         h["shared_rbf"] * bool(self.n_inducing_),
                         h["shared_length"] * self.x_scale_,
                     ),
-                    _part("noise", "", [""], h["noise"]),
                 ],
                 ignore_index=True,
             )
+            if not is_classifier(self):  # what classes leave to chance is not a number to learn
+                noise = _part("noise", "", [""], h["noise"])
+                frame = pd.concat([frame, noise], ignore_index=True)
             frame.insert(0, "output", output)
             frame["sd"] *= scales[output]
             parts.append(frame)

@@ -16,6 +16,7 @@ from skmeta.core.gp import (
     Bound,
     Parts,
     add,
+    bound_and_slopes,
     evidence,
     parts_of,
     shared_features,
@@ -32,10 +33,16 @@ LEAST_WEIGHT = 1e-4
 LONGEST_MOVE = 2.0
 # How far the common level may be shifted after that, in log odds.
 WIDEST_SHIFT = 10.0
+# Newton steps for the log odds of a part of the tasks, before a step of the search looks at it: it
+# may be the one time that they are seen.
+STEPS_A_PART = 4
 # Passes over all rows after training: at most, and when the shared weights (standard normal before)
-# move by less. Over the support in adaptation: by then it moves in the fifth digit.
+# move by less.
 FINAL_ROUNDS, SETTLED = 100, 1e-4
-ADAPT_ROUNDS = 30
+# Pairs of passes over the support in adaptation: at most, and when the logarithms of theta move by
+# less. How far ahead of two passes the next pair may begin.
+ADAPT_ROUNDS, ADAPTED = 100, 1e-6
+FARTHEST_AHEAD = 100.0
 
 
 class GPClassifierLearner(GPLearner):
@@ -74,6 +81,8 @@ class GPClassifierLearner(GPLearner):
 
     def fit_tasks(self, rows: TaskRows, generator: Generator) -> list[dict]:
         """Fit every class against the others."""
+        assert rows.y is not None
+        shares = self._shares(rows)  # before rows of a rare label are left out
         if rows.n_tasks > 1 and int(rows.sizes.max()) > self.max_task_rows:
             rows = _thin(rows, self.max_task_rows, generator)
         assert rows.y is not None
@@ -82,11 +91,22 @@ class GPClassifierLearner(GPLearner):
         numbers = torch.arange(len(rows.x), device=rows.x.device)
         history: list[dict] = []
         for output in range(signs.shape[1]):
-            self._sign = signs[:, output]
+            self._sign, self._share = signs[:, output], shares[output]
             own = TaskRows(rows.x, numbers, rows.offsets)
             history += self._fit_output(output, own, generator)
-        del self._sign, self._at, self._theta
+        del self._sign, self._share, self._at, self._theta
         return history
+
+    def _shares(self, rows: TaskRows) -> Tensor:
+        """How often training has each class: (O,). A task counts for the rows of it that are used.
+
+        In a single task these are all.
+        """
+        assert rows.y is not None
+        ones = (self._signs(rows.y) > 0).to(self.mean)
+        sizes = rows.sizes.to(ones)
+        used = sizes if rows.n_tasks == 1 else sizes.clamp(max=self.max_task_rows)
+        return (ones * (used / sizes)[rows.task_of_row, None]).sum(0) / used.sum()
 
     def _maximise(self, rows: TaskRows, generator: Generator, history: list[dict]) -> Tensor:
         # From the log odds of the class in all rows; theta begins where the search ends.
@@ -139,6 +159,13 @@ class GPClassifierLearner(GPLearner):
             return (variance * (1 - 2 * proba)).where(moves, 0.0)
 
         return bend
+
+    def _settle(self, h: Hyper, batches: list[Padded], weight: float, own_part: bool) -> None:
+        """Newton's steps for the log odds, under these hyperparameters."""
+        factor = self._factor(h)
+        for _ in range(STEPS_A_PART):
+            parts = [self._parts(h, batch, own_part, factor) for batch in batches]
+            self._look_again(batches, bound_and_slopes(parts, weight))
 
     def _look_again(self, batches: list[Padded], bound: Bound) -> float:
         """Newton's step for the log odds; the likelihood of labels, less that of targets.
@@ -195,14 +222,12 @@ class GPClassifierLearner(GPLearner):
 
         The normal approximation shrinks it where tasks vary and a label is rare.
         """
-        assert rows.y is not None
-        share = (self._sign[rows.y] > 0).double().mean()
         middle, variance = self._of_new_tasks(h, rows.x, mean, root)
         low, high = -WIDEST_SHIFT, WIDEST_SHIFT
         for _ in range(40):
             shift = (low + high) / 2
             told = torch.sigmoid(expected_log_odds(middle + shift, variance)).mean()
-            low, high = (low, shift) if told > share else (shift, high)
+            low, high = (low, shift) if told > self._share else (shift, high)
         mean = mean.clone()
         mean[0] += shift / WIDE
         return mean, root
@@ -235,12 +260,14 @@ class GPClassifierLearner(GPLearner):
         for output in range(y.shape[2]):
             phi = shared_features(self.hyper(output), x, self.inducing)
             expected = phi @ self.mean[output]
-            theta = torch.full_like(real, _theta(torch.ones(())).item())
-            for _ in range(ADAPT_ROUNDS):
-                chol, surprise = self._surprise(output, x, phi, y[..., output], real, theta)
+
+            def look(theta: Tensor) -> Tensor:
+                chol, surprise = self._surprise(output, x, phi, y[..., output], real, theta)  # noqa: B023 (called at once)
                 precision = torch.cholesky_inverse(chol).diagonal(dim1=1, dim2=2)
-                target = y[..., output] / (2 * theta) - expected
-                theta = _moved(target, 1 / theta, surprise, precision, expected)
+                target = y[..., output] / (2 * theta) - expected  # noqa: B023
+                return _moved(target, 1 / theta, surprise, precision, expected)  # noqa: B023
+
+            theta = _settled(look, torch.full_like(real, 0.25), real)
             _, surprise = self._surprise(output, x, phi, y[..., output], real, theta)
             alpha[..., output], thetas[..., output] = surprise, theta
         return {"x": x, "y": y, "real": real, "alpha": alpha, "theta": thetas}
@@ -298,3 +325,28 @@ def _moved(
     mean = level + target - noise * surprise
     variance = (noise - noise.square() * precision).clamp(min=0.0)
     return _theta(torch.sqrt(mean.square() + variance))
+
+
+def _settled(look: Callable[[Tensor], Tensor], theta: Tensor, real: Tensor) -> Tensor:
+    """Repeat ``look``, from theta to a better theta (T, n), until the tasks' no longer move.
+
+    Where many rows agree it creeps, so after two looks each task goes ahead as far as the change
+    between them suggests (Varadhan and Roland, 2008). Each stops by itself: it does not matter
+    which others are there.
+    """
+    moving = torch.ones(len(theta), 1, dtype=torch.bool, device=theta.device)
+    for _ in range(ADAPT_ROUNDS):
+        one = look(theta)
+        two = look(one)
+        first, second = (one / theta).log() * real, (two / one).log() * real
+        bend = second - first
+        ahead = first.norm(dim=1) / bend.norm(dim=1).clamp(min=1e-300)
+        ahead = ahead.clamp(1.0, FARTHEST_AHEAD).unsqueeze(1)
+        still = (second.abs() > ADAPTED).any(1, keepdim=True)
+        far = theta * (2 * ahead * first + ahead.square() * bend).exp()
+        new = torch.where(still, far.clamp(1e-12, 0.25), two)
+        theta = torch.where(moving, new, theta)
+        moving = moving & still
+        if not bool(moving.any()):
+            break
+    return theta

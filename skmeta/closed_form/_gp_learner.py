@@ -161,6 +161,8 @@ class GPLearner(MarginalLearner):
                 part = self._some_tasks(rows, generator)
                 weight = rows.n_tasks / part.n_tasks
             batches = whole if whole is not None else list(self._batches(part, generator))
+            if whole is None:
+                self._settle(self._unpack(values.detach()), batches, weight, rows.n_tasks > 1)
             with torch.enable_grad():
                 h = self._unpack(values)
                 factor = self._factor(h)
@@ -215,6 +217,9 @@ class GPLearner(MarginalLearner):
     def _bend(self, batches: list[Padded]) -> Callable[[int, Tensor], Tensor] | None:
         """How targets and noise follow the process; see :func:`bound_and_slopes`. Here, not."""
         return None
+
+    def _settle(self, h: Hyper, batches: list[Padded], weight: float, own_part: bool) -> None:
+        """Make what stands for the likelihood of a part of the tasks fit it. Here, it does."""
 
     def _look_again(self, batches: list[Padded], bound: Bound) -> float:
         """Improve what stands for the likelihood, and tell what the loss lacks for it.

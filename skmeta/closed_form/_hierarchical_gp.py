@@ -34,7 +34,7 @@ class HierarchicalGPRegressor(GPEstimator, SpreadRegressor):
     max_iter : int, default=50
         Steps of the optimiser (Adam). Fifty are an early stop, which helps where rows of a task are
         many. They do not reach noise below about 1 % of the standard deviation of y: intervals are
-        then too wide, and 200 find it.
+        then too wide. 200 find it down to .1 %, below which it is not looked for.
     lr : float, default=0.3
         Its first rate, on the logarithms of the hyperparameters; falls like a cosine.
     device : str, default="cpu"
@@ -191,9 +191,10 @@ class HierarchicalGPClassifier(GPEstimator, MetaClassifier):
     -----
     Two classes have one latent process, more have one each, against the rest. How much varies is
     learned by Laplace's approximation of the marginal likelihood; posteriors are variational, with
-    Polya-Gamma augmentation, their common level such that new tasks are told each class as often as
-    training has it. An adapted estimator holds its support rows, also in a pickle. Tasks of more
-    than 256 rows are thinned at random in ``fit``.
+    Polya-Gamma augmentation, their common level such that, with two tasks or more, new ones are
+    told each class as often as training has it (a task counting for 256 rows at most). An adapted
+    estimator holds its support rows, also in a pickle. Tasks of more than 256 rows are thinned at
+    random in ``fit``, and of more than 8,192 rows each step sees a random part of the tasks.
 
     References
     ----------
@@ -202,6 +203,9 @@ class HierarchicalGPClassifier(GPEstimator, MetaClassifier):
 
     Wenzel, Galy-Fajou, Donner, Kloft and Opper (2019). Efficient Gaussian process classification
     using Polya-Gamma data augmentation. Equations 6 to 9.
+
+    Varadhan and Roland (2008). Simple and globally convergent methods for accelerating the
+    convergence of any EM algorithm. (The steps ahead in adaptation.)
 
     Examples
     --------

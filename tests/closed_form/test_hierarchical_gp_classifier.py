@@ -80,6 +80,20 @@ def test_adaptation_is_that_of_a_dense_loop(level, k):
     assert_allclose(adapted.predict_proba(new)[:, 1], expit(score), rtol=1e-5)
 
 
+@pytest.mark.parametrize(("k", "scale", "label"), [(100, 1, 0), (60, 5, 1), (60, 5, None)])
+def test_adaptation_goes_on_until_it_has_settled(level, k, scale, label):
+    """Where rows agree, or lie far out, plain rounds creep: thirty were half way."""
+    model, X = level[:2]
+    rng = np.random.default_rng(0)
+    support = scale * rng.normal(size=(k, 2))
+    labels = rng.integers(0, 2, k) if label is None else np.full(k, label)
+    mean, var, theta = naive(model, support, labels, X[:20], n_rounds=6000)
+    adapted = model.adapt(support, labels)
+    assert_allclose(adapted.state_["theta"][0, :, 0], theta, rtol=1e-4)
+    score = np.array([log_odds(*pair) for pair in zip(mean, var, strict=True)])
+    assert_allclose(adapted.decision_function(X[:20]), score, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("n_inducing", [0, 6])
 def test_the_loss_is_laplaces(n_inducing):
     """Hyperparameters held where they start: every step is Newton's, and the loss is known."""
@@ -210,7 +224,9 @@ def test_three_classes_with_names():
     ]
     assert_allclose(proba[:6], expit(odds) / expit(odds).sum(1, keepdims=True), rtol=1e-5)
     assert proba[:, 0].mean() > model.predict_proba(X)[:, 0].mean()
-    assert len(model.kernel_summary_["output"].unique()) == 3
+    summary = model.kernel_summary_
+    assert len(summary["output"].unique()) == 3
+    assert "noise" not in set(summary["who"])
     with pytest.raises(ValueError, match="Unknown label"):
         model.adapt(X[:2], ["ash", "oak"])
 
@@ -244,6 +260,41 @@ def test_large_tasks_few_inducing_points_and_a_step_that_sees_some_tasks(monkeyp
         assert loss < log_loss(y[own], model.predict_proba(X[own]))
 
 
+def test_rows_left_out_of_large_tasks_do_not_take_a_rare_label_along(monkeypatch):
+    import skmeta.closed_form._gp_base as base
+
+    monkeypatch.setattr(base, "MAX_TASK_ROWS", 20)
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(5), 300)
+    X, y = rng.normal(size=(1500, 1)), np.zeros(1500, int)
+    y[[3, 700, 1400]] = 1  # of 100 rows that are looked at, most often none
+    for seed in range(3):
+        model = HierarchicalGPClassifier(n_inducing=0, max_iter=10, random_state=seed)
+        told = model.fit(X, y, groups=groups).predict_proba(X)[:, 1].mean()
+        assert told == pytest.approx(1 / 500, rel=0.05)
+    # One large task counts for no more than the rows of it that are looked at.
+    groups = np.repeat(np.arange(31), [1200, *[10] * 30])
+    y = (rng.random(1500) < np.where(groups == 0, 0.05, 0.5)).astype(int)
+    model.fit(X, y, groups=groups)
+    share = (20 * y[:1200].mean() + y[1200:].sum()) / 320
+    assert model.predict_proba(X)[:, 1].mean() == pytest.approx(share, abs=0.02)
+
+
+def test_levels_are_seen_to_vary_in_steps_that_see_few_of_the_tasks(monkeypatch):
+    import skmeta.closed_form._gp_base as base
+
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(400), 20)
+    X = rng.normal(size=(8000, 1))
+    y = rng.random(8000) < expit(-3 + 2 * rng.normal(size=400)[groups] + X[:, 0])
+    found = []
+    for n_rows in (8000, 400):  # a row is seen two or three times: without looking again, .79
+        monkeypatch.setattr(base, "ROWS_PER_STEP", n_rows)
+        model = HierarchicalGPClassifier(n_inducing=0, random_state=0).fit(X, y, groups=groups)
+        found.append(float(model.learner_.hyper(0).constant) ** 0.5)
+    assert found[1] == pytest.approx(found[0], rel=0.12)
+
+
 def test_separable_rows_give_finite_answers():
     X, _, groups = tasks(n_tasks=8)
     y = (X[:, 0] > 0).astype(int)
@@ -261,7 +312,8 @@ def test_the_slope_is_that_of_the_loss_with_the_mode_found_anew(n_inducing, size
     y[:2] = False, True
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SingleTaskWarning)
-        model = HierarchicalGPClassifier(n_inducing=n_inducing, max_iter=1).fit(X, y, groups=groups)
+        model = HierarchicalGPClassifier(n_inducing=n_inducing, max_iter=1, random_state=0)
+        model.fit(X, y, groups=groups)
     learner = model.learner_
     x = torch.tensor(model._scaled(X))
     rows = TaskRows.from_sizes(x, torch.arange(14), torch.tensor(sizes)).padded()
