@@ -319,8 +319,15 @@ class GPLearner(MarginalLearner):
             *(torch.cat([state[name], more[name]], dim=1) for name in ("x", "y", "real"))
         )
 
+    def rows_held(self, state: State) -> Tensor:
+        """How many support rows the state of every task holds: (T,)."""
+        return state["real"].sum(1).long().cpu()
+
     def _latent(self, state: State, query: Padded, spread: bool) -> tuple[Tensor, Tensor]:
         """Mean and (with ``spread``) variance of the functions at the query rows: (T, n, O)."""
+        filled = (state["real"] > 0).any(0)  # places that a wider task elsewhere has asked for
+        if not bool(filled.all()):
+            state = {name: value[:, filled] for name, value in state.items()}
         means, variances = [], []
         x = query.x
         for output in range(len(self.mean)):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
 
 from skmeta.core.losses import NEVER
-from skmeta.core.tasks import Episodes, TaskRows
+from skmeta.core.tasks import Episodes, TaskRows, buckets_of
 
 __all__ = ["NEVER", "Learner", "MarginalLearner", "SpreadLearner", "State"]
 
@@ -75,7 +76,7 @@ class Learner(nn.Module, ABC):
         outputs = None
         row = torch.arange(len(query.x), device=query.x.device)
         numbered = TaskRows(query.x, row, query.offsets)
-        for tasks in query.buckets(self.max_tasks):
+        for tasks in self._alike(query, self.rows_held(state)):
             batch = numbered.take_tasks(tasks)
             if len(batch.x) == 0:
                 continue
@@ -86,6 +87,21 @@ class Learner(nn.Module, ABC):
             outputs[batch.y] = values
         assert outputs is not None  # the estimators never ask for zero rows
         return outputs
+
+    def rows_held(self, state: State) -> Tensor | None:
+        """How many support rows the state of every task holds, if it holds rows: (T,)."""
+        return None
+
+    def _alike(self, query: TaskRows, held: Tensor | None) -> Iterator[Tensor]:
+        """Batches of tasks alike in the rows of their query, and in those that their states hold.
+
+        One task with a thousand support rows would make all others as wide.
+        """
+        for tasks in query.buckets(self.max_tasks):
+            if held is None:
+                yield tasks
+            else:
+                yield from (tasks[part] for part in buckets_of(held[tasks], self.max_tasks))
 
 
 class SpreadLearner(Learner):

@@ -87,19 +87,23 @@ class TaskRows:
 
     def buckets(self, max_tasks: int) -> Iterator[Tensor]:
         """Task numbers in batches worth padding: alike in size, at most ``max_tasks`` at a time."""
-        sizes = self.sizes
-        padded_rows = self.n_tasks * int(sizes.max()) if self.n_tasks else 0
-        if padded_rows <= MAX_PADDING * len(self.x):
-            yield from torch.arange(self.n_tasks).split(max_tasks)
-            return
-        # Sizes between two powers of two share a bucket, so that padding at most doubles the rows.
-        level = torch.log2(sizes.clamp(min=1).double()).floor().long()
-        for value in torch.unique(level):
-            yield from torch.nonzero(level == value).flatten().split(max_tasks)
+        yield from buckets_of(self.sizes, max_tasks)
 
     def _gather(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         rows = rows.to(self.x.device)
         return self.x[rows], None if self.y is None else self.y[rows]
+
+
+def buckets_of(sizes: Tensor, max_tasks: int) -> Iterator[Tensor]:
+    """Numbers of tasks of these sizes, in batches worth padding."""
+    padded_rows = len(sizes) * int(sizes.max()) if len(sizes) else 0
+    if padded_rows <= MAX_PADDING * int(sizes.sum()):
+        yield from torch.arange(len(sizes)).split(max_tasks)
+        return
+    # Sizes between two powers of two share a bucket, so that padding at most doubles the rows.
+    level = torch.log2(sizes.clamp(min=1).double()).floor().long()
+    for value in torch.unique(level):
+        yield from torch.nonzero(level == value).flatten().split(max_tasks)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from skmeta import HierarchicalGPClassifier, HierarchicalGPRegressor
 from skmeta.closed_form import _gp_base, _gp_learner
 from skmeta.closed_form._gp_learner import GPLearner, _thin
 from skmeta.core.tasks import TaskRows
+from skmeta.model_selection import predict_tasks
 from tests.closed_form.curves import quick, simulate
 
 LARGEST = 12
@@ -107,6 +108,32 @@ def test_any_part_of_equal_tasks_stands_for_all_of_them(monkeypatch):
     losses = [[record["train_loss"] for record in one.history_] for one in (model, whole)]
     assert_allclose(losses[0], losses[1], rtol=1e-6, atol=1e-8)
     assert_allclose(model.predict(X[:7]), whole.predict(X[:7]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [HierarchicalGPRegressor, HierarchicalGPClassifier])
+def test_one_task_of_many_rows_does_not_make_the_others_as_wide(kind, monkeypatch):
+    X, y, groups = simulate([20] * 10, d=1)
+    labels = y > np.median(y) if kind is HierarchicalGPClassifier else y
+    model = kind(n_inducing=4, max_iter=3, random_state=0).fit(X, labels, groups=groups)
+    sizes = [3, 2, 150, 1, 3, 3, 2, 1]
+    own = np.repeat(np.arange(8), sizes)
+    rows = np.arange(len(own))
+    cells = []
+    factor = GPLearner._support_factor
+
+    def seen(self, output, x, *others):
+        cells.append(x.shape[0] * x.shape[1] ** 2)
+        return factor(self, output, x, *others)
+
+    monkeypatch.setattr(GPLearner, "_support_factor", seen)
+    query = np.append(np.arange(8), 8)  # the last has no support row
+    how = "predict" if kind is HierarchicalGPRegressor else "predict_proba"
+    found = predict_tasks(model, X[rows], labels[rows], own, X[20:29], query, method=how)
+    assert max(cells) == 150**2
+    for i in range(8):
+        one = model.adapt(X[rows][own == i], labels[rows][own == i])
+        assert_allclose(found[i], getattr(one, how)(X[20 + i : 21 + i])[0], rtol=1e-6)
+    assert_allclose(found[8], getattr(model, how)(X[28:29])[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("most", [1, 3, 5, 100])
