@@ -43,8 +43,34 @@ class TaskBatch:
 
 def validate_rows(estimator: Any, *data: Any, **checks: Any) -> Any:
     """scikit-learn's ``validate_data``; quiet where its sum of huge values is inf less inf."""
-    with np.errstate(invalid="ignore"):
-        return validate_data(estimator, *data, **checks)
+    try:
+        with np.errstate(invalid="ignore"):
+            return validate_data(estimator, *data, **checks)
+    except (TypeError, ValueError) as error:
+        odd = [] if "feature names" in str(error) else _not_numbers(data[0])
+        if not odd:
+            raise
+        raise ValueError(
+            f"X has columns that are not numbers: {odd}. Encode them first: words by a "
+            "OneHotEncoder in a ColumnTransformer, dates as the time since a first day."
+        ) from error
+
+
+def _not_numbers(X: Any) -> list[Any]:
+    """Names of the columns of a DataFrame that hold something else than real numbers."""
+    if not hasattr(X, "columns") or not hasattr(X, "__getitem__"):
+        return []
+    odd = []
+    for place, name in enumerate(X.columns):
+        column = np.asarray(X.iloc[:, place] if hasattr(X, "iloc") else X[name])
+        if column.dtype.kind not in "mMc":
+            try:
+                np.array([value for value in column if not is_missing(value)], dtype=np.float64)
+                continue
+            except (TypeError, ValueError):
+                pass
+        odd.append(name)
+    return odd
 
 
 def refuse_odd_targets(y: Any) -> None:

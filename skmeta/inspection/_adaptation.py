@@ -199,7 +199,8 @@ class AdaptationCurveDisplay:
         if not isinstance(others, Mapping):
             raise ValueError(
                 "baselines must be a dict of names and estimators, {'ridge': Ridge()} say, got "
-                f"{type(baselines).__name__}."
+                f"{type(baselines).__name__}. Those that compare_tasks knows by name need training "
+                "rows: compare_tasks(...).plot() draws them."
             )
         models = {name: estimator, **{str(key): one for key, one in others.items()}}
         if len(models) != 1 + len(others):

@@ -130,7 +130,7 @@ def score_curves(
         raise ValueError(f"n_repeats must be an integer from 1 on, got {n_repeats!r}.")
     if scoring is None and own_classes:
         scoring = "accuracy"
-    metric = Metric.make(scoring, classifier)
+    metric = Metric.make(scoring, y, classifier)
     classes = None
     if classifier and not own_classes:
         classes = np.unique(first.classes_)

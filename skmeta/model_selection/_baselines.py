@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from time import perf_counter
 from typing import Any, ClassVar
@@ -315,6 +315,11 @@ def choose_baselines(wanted: Any, classifier: bool, n_outputs: int = 1) -> list[
         return [name for name in known if _is_there(name)]
     if wanted is False or wanted is None:
         return []
+    if isinstance(wanted, Mapping):
+        raise ValueError(
+            f"baselines takes names, out of {known}. A model of your own goes into estimators: one "
+            "that cannot adapt counts as a baseline there."
+        )
     names = [wanted] if isinstance(wanted, str) else list(wanted)
     for name in names:
         if name not in known:

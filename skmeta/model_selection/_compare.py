@@ -148,7 +148,7 @@ def compare_tasks(
     folds = _folds(cv, X, y, numbers, classifier)
     check_shuffle(shuffle)
     own = {name: make_baseline(name, classifier, ks, shuffle) for name in names}
-    metric = Metric.make(scoring, classifier)
+    metric = Metric.make(scoring, y, classifier)
     plan = Plan({**estimators, **own}, X, y, numbers, ks, int(n_repeats), metric, shuffle)
     seeds = check_random_state(random_state).randint(np.iinfo(np.int32).max, size=len(folds))
     found = Parallel(n_jobs=n_jobs)(

@@ -20,7 +20,13 @@ from skmeta.base import adapt
 from skmeta.core.numerics import location_and_scale
 from skmeta.model_selection._baselines import Baseline
 from skmeta.model_selection._draws import Draw, draw_repeats
-from skmeta.model_selection._metrics import VECTORISED, _mse, _task_means, score_each
+from skmeta.model_selection._metrics import (
+    VECTORISED,
+    _mse,
+    _task_means,
+    refuse_odd_metric,
+    score_each,
+)
 from skmeta.model_selection._predict import innermost, predict_tasks
 from skmeta.model_selection._scorer import ROWS_AT_A_TIME
 from skmeta.model_selection._targets import refuse_odd_answers
@@ -40,7 +46,8 @@ class Metric:
     lower_is_better: bool
 
     @classmethod
-    def make(cls, scoring: Any, classifier: bool) -> Metric:
+    def make(cls, scoring: Any, y: np.ndarray, classifier: bool) -> Metric:
+        refuse_odd_metric(scoring, y, classifier)
         if scoring is None and not classifier:
             text = "mean squared error / variance of y"
             return cls(None, classifier, get_scorer("neg_mean_squared_error"), text, True)

@@ -75,6 +75,29 @@ VECTORISED: dict[str, Callable] = {
 }
 
 
+# Measured against telling everybody the shares of the classes: of one class nobody is that wrong.
+_OF_TWO_CLASSES = {"d2_log_loss_score", "d2_brier_score"}
+
+
+def refuse_odd_metric(name: Any, y: np.ndarray, classifier: bool) -> None:
+    """Refuse a metric of labels for numbers, and one of numbers for words.
+
+    scikit-learn's own scorers would do so for themselves.
+    """
+    if not isinstance(name, str) or name not in VECTORISED:
+        return
+    if name == "accuracy" and not classifier:
+        raise ValueError(
+            "The metric 'accuracy' counts labels that are right, and a regressor gives none. Use "
+            "'neg_mean_squared_error', 'r2' or the like."
+        )
+    if name != "accuracy" and y.dtype.kind not in "biuf":
+        raise ValueError(
+            f"The metric {name!r} is of numbers, and y holds labels such as {y.tolist()[0]!r}. Use "
+            "'accuracy', 'neg_log_loss' or the like."
+        )
+
+
 class _Answers(BaseEstimator):
     """Stands for an adapted estimator in a scorer: the answers are known, whatever X is."""
 
@@ -128,6 +151,7 @@ def score_each(
     order = np.argsort(draw, kind="stable")
     ends = np.cumsum(np.bincount(draw, minlength=n_draws))
     scores = np.full(n_draws, np.nan)
+    of_two = getattr(scorer._score_func, "__name__", None) in _OF_TWO_CLASSES
     with warnings.catch_warnings():
         # What is undefined comes back as NaN and is counted by the caller.
         warnings.simplefilter("ignore", UndefinedMetricWarning)
@@ -140,6 +164,8 @@ def score_each(
                 if len(known) < 2 and method != "predict":
                     continue  # nothing to tell apart: no metric of probabilities is defined
                 answer = _narrow(answer, method, np.searchsorted(classes, known))
+            if of_two and (y[rows] == y[rows[0]]).all():
+                continue
             answers = _Answers(estimator, method, answer, known)
             scores[i] = _with_labels(scorer, method, known)(answers, rows, y[rows])
     return scores

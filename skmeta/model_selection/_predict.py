@@ -66,8 +66,9 @@ def predict_tasks(
     Raises
     ------
     ValueError
-        If ids are missing, malformed, or of different types in support and query, or if the
-        estimator has no such ``method``, or ``return_std`` is asked of another than "predict".
+        If there is no row to predict, if ids are missing, malformed, or of different types in
+        support and query, or if the estimator has no such ``method``, or ``return_std`` is asked of
+        another than "predict".
 
     Examples
     --------
@@ -89,6 +90,8 @@ def predict_tasks(
         raise ValueError(f"return_std is for method='predict', got {method!r}.")
     options = {"return_std": True} if return_std else {}
     n_support = _num_samples(X_support)
+    if _num_samples(X) == 0:
+        raise ValueError("X has 0 rows: there is nothing to predict.")
     query_ids = check_ids(groups, _num_samples(X))
     if method != "predict" and not hasattr(estimator, method):
         raise ValueError(
@@ -111,7 +114,7 @@ def predict_tasks(
             f"{type(query_ids[0]).__name__} ids, which do not compare. Convert both to one type."
         ) from error
     query = np.where(ids[place] == query_ids, place, -1)
-    if len(query) and (query < 0).all():
+    if (query < 0).all():
         warnings.warn(
             "No row to predict is of a task that has support rows: all get the answer of the "
             f"un-adapted estimator. Compare groups ({query_ids.tolist()[0]!r}, for one) with "

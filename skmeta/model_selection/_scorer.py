@@ -19,7 +19,12 @@ from skmeta.base import adapt
 from skmeta.base._groups import task_numbers
 from skmeta.exceptions import SkippedTaskWarning
 from skmeta.model_selection._draws import Draw, draw_repeats
-from skmeta.model_selection._metrics import VECTORISED, response_method, score_each
+from skmeta.model_selection._metrics import (
+    VECTORISED,
+    refuse_odd_metric,
+    response_method,
+    score_each,
+)
 from skmeta.model_selection._predict import innermost, predict_tasks
 from skmeta.model_selection._targets import check_targets, refuse_odd_answers
 
@@ -62,7 +67,7 @@ class TaskScorer(BaseEstimator):
     -----
     SkippedTaskWarning
         With the number of tasks that are too small, or for which the metric is undefined (the area
-        under the ROC curve of one class).
+        under the ROC curve of one class, or its D2).
 
     Examples
     --------
@@ -234,6 +239,7 @@ class TaskScorer(BaseEstimator):
         name = self.scoring
         if name is None:
             name = "accuracy" if is_classifier(estimator) else "r2"
+        refuse_odd_metric(name, y, is_classifier(estimator))
         scorer: Any = check_scoring(estimator, name)  # refuses metrics, which are no scorers
         if not hasattr(scorer, "_response_method"):
             return self._call_each(scorer, estimator, X, y, draw, n_draws)

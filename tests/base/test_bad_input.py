@@ -369,3 +369,32 @@ def test_wrong_names_of_columns(door):
         if len(names) > 1:
             with pytest.raises(ValueError, match="same order"):
                 case.doors(lambda X: X.iloc[:, ::-1])[door]()
+
+
+DATES = np.datetime64("2024-03-01") + np.arange(48)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [["x"] * 47 + [None], DATES, DATES - DATES[0], [["a", "list"]] * 48],
+    ids=["words", "dates", "durations", "lists"],
+)
+def test_columns_that_are_not_numbers_are_named(odd):
+    pd = pytest.importorskip("pandas")
+    X, y, groups = waves()
+    X = pd.DataFrame({"fine": X[:48, 0], "whole": pd.array([1, 2] * 24, "Int64")})
+    model = maml().fit(X, y[:48], groups=groups[:48])
+    bad = X.assign(odd=list(odd))
+    with pytest.raises(ValueError, match=r"not numbers: \['odd'\]\. Encode"):
+        maml().fit(bad, y[:48], groups=groups[:48])
+    swapped = bad[["odd", "whole"]].set_axis(["fine", "whole"], axis=1)
+    with pytest.raises(ValueError, match=r"not numbers: \['fine'\]\. Encode"):
+        model.predict(swapped)
+
+
+def test_a_missing_value_is_no_word():
+    pd = pytest.importorskip("pandas")
+    X, y, groups = waves()
+    X = pd.DataFrame({"a": X[:, 0], "b": pd.array([1, None] * (len(X) // 2), "Int64")})
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        maml().fit(X, y, groups=groups)

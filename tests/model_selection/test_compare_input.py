@@ -186,6 +186,8 @@ class BrokenLater(Recorder):
         ({"n_support": ()}, "n_support"),
         ({"n_repeats": 0}, "n_repeats"),
         ({"baselines": ["random forest"]}, "No baseline is called 'random forest'"),
+        ({"baselines": {"mine": Recorder()}}, "goes into estimators"),
+        ({"scoring": "accuracy"}, "'accuracy' counts labels"),
         ({"y": np.zeros(3)}, "y has 3 entries for 72 rows"),
         ({"y": np.full(72, np.nan)}, "NaN"),
         ({"scoring": lambda model, X, y: 0.0}, "make_scorer"),

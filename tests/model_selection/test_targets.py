@@ -6,11 +6,12 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.exceptions import DataConversionWarning
 from sklearn.metrics import fbeta_score, make_scorer
 
 from skmeta import HierarchicalLogisticRegression, HierarchicalRidge
+from skmeta.exceptions import SkippedTaskWarning
 from skmeta.inspection import AdaptationCurveDisplay
 from skmeta.model_selection import (
     TaskScorer,
@@ -74,7 +75,7 @@ def test_a_nan_in_a_list_of_words_is_no_word():
     words = ["well" if label else "sick" for label in labels]
     words[3] = np.nan
     for call in (
-        lambda: LOGISTIC.fit(X, words, groups=groups),
+        lambda: clone(LOGISTIC).fit(X, words, groups=groups),
         lambda: compare_tasks(LOGISTIC, X, words, groups, cv=3),
     ):
         with pytest.raises(ValueError, match="missing"):
@@ -180,3 +181,33 @@ def test_targets_of_the_other_kind_are_named():
     words = np.where(y > 0, "yes", "maybe")
     with pytest.raises(ValueError, match=r"y of a regressor must be numbers: .*'yes'"):
         compare_tasks(HierarchicalRidge(), X, words, groups)
+
+
+@pytest.mark.parametrize("score", [cross_validate_tasks, compare_tasks])
+def test_metrics_of_the_other_kind_are_refused(score):
+    X, y, labels, groups = rows()
+    with pytest.raises(ValueError, match="'accuracy' counts labels"):
+        score(HierarchicalRidge(), X, y.round(), groups, scoring="accuracy", cv=3)
+    words = np.array(["no", "yes"])[labels]
+    with pytest.raises(ValueError, match="'r2' is of numbers, and y holds labels such as '"):
+        score(LOGISTIC, X, words, groups, scoring="r2", cv=3)
+
+
+def test_no_row_to_predict():
+    X, y, _, groups = rows()
+    model = HierarchicalRidge().fit(X, y, groups=groups)
+    for none in (X[:0], pd.DataFrame(X[:0])):
+        with pytest.raises(ValueError, match="0 rows: there is nothing to predict"):
+            predict_tasks(model, X, y, groups.astype(str), none, pd.Series([], dtype=object))
+
+
+def test_d2_is_undefined_where_a_query_has_one_class():
+    """Told the shares, nobody is wrong about one class: any answer would be endlessly worse."""
+    X, _, _, groups = rows()
+    labels = np.where(groups == 3, 0, np.arange(72) % 2)
+    model = clone(LOGISTIC).fit(X, labels, groups=groups)
+    scorer = TaskScorer("d2_log_loss_score", n_support=1, n_repeats=3)
+    with pytest.warns(SkippedTaskWarning, match="undefined for 1 of"):
+        scores = scorer.score_tasks(model, X, labels, groups)
+    assert len(scores) == 8
+    assert (scores > -50).all()
