@@ -22,7 +22,7 @@ from skmeta.base._rows import (
     task_rows,
     validate_rows,
 )
-from skmeta.base._sharpness import best_multiples, judge, multiple_at
+from skmeta.base._sharpness import best_multiples, calibrated_at, judge, part_of_way
 from skmeta.core.learner import NEVER, Learner
 from skmeta.core.sampling import Sampler, WaySampler
 
@@ -187,17 +187,25 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
             raise ValueError(TOO_FAR)
         if self.__dict__.get("_sharpness") is None:
             return outputs
-        return np.where(outputs > NEVER, outputs * self._multiples()[:, None], NEVER)
+        multiples, shares = self._calibration()
+        if (shares < 1).any():
+            before = self._sibling(state_=self.learner_.prior(), _query_tasks=None)
+            prior = super(MetaClassifier, before)._outputs(X, verb)
+            outputs = part_of_way(prior, outputs, shares[:, None])
+        return np.where(outputs > NEVER, outputs * multiples[:, None], NEVER)
 
-    def _multiples(self) -> np.ndarray:
-        """What the scores of every row (or of all) are multiplied by, to be as sure as they may."""
+    def _calibration(self) -> tuple[np.ndarray, np.ndarray]:
+        """What the scores of every row (or of all) are multiplied by, to be as sure as they may.
+
+        And which share of the way from the population's scores they go.
+        """
         assert self._sharpness is not None
         # Before any support: of classes that all tasks share no row; of others, all rows.
         prior = 0.0 if self.shared_classes_ else np.inf
         known = getattr(self, "_rows_a_class", np.array([prior]))
         query = self._query_tasks
         rows = known if query is None else np.where(query < 0, prior, known[query])
-        return multiple_at(self._sharpness, rows)
+        return calibrated_at(self._sharpness, rows)
 
     def _columns(self, outputs: np.ndarray, tasks: np.ndarray | None) -> np.ndarray:
         if self.shared_classes_:

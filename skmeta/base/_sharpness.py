@@ -1,7 +1,9 @@
-"""How sure a classifier may be: its scores are multiplied by what fits tasks it has not trained on.
+"""How sure a classifier may be, and how far it may leave the population, by tasks left out.
 
-Training makes scores large on its own tasks. What is left out tells by how much too large, for a
-new task with so many labelled rows.
+Training makes scores large on its own tasks, and adaptation takes one row for a whole class. What
+is left out tells by how much scores are too large for a new task with so many labelled rows, and,
+where tasks share their classes, which share of the way from the population's scores to its own it
+should go.
 """
 
 from __future__ import annotations
@@ -23,11 +25,15 @@ ROWS_A_CLASS = (1, 2, 5, 10, 20)
 # what one task says.
 GRID = np.linspace(-5.0, 3.0, 81)
 PRIOR = 0.5
+# Shares of the way that are tried. Little speaks for all of it a priori: a task that shows one row
+# loses more by leaving the population too far than by staying.
+SHARES = np.linspace(0.0, 1.0, 6)
+PRIOR_SHARE = 0.02
 # Episodes of each size, and rows of each that are judged.
 N_EPISODES, N_JUDGED = 100, 30
 
-# A number of rows a class, how much it counts, and the mean loss at every multiple.
-Judgement = tuple[float, float, list[float]]
+# A number of rows a class, how much it counts, and the mean loss at every share and multiple.
+Judgement = tuple[float, float, list[list[float]]]
 
 
 def judge(
@@ -39,7 +45,7 @@ def judge(
     *,
     alone: bool = False,
 ) -> list[Judgement]:
-    """Loss on tasks left out at every multiple of the scores, by their labelled rows a class.
+    """Loss on tasks left out at every share and multiple, by their labelled rows a class.
 
     Parameters
     ----------
@@ -58,7 +64,8 @@ def judge(
     """
     found: list[Judgement] = []
     learner.eval()
-    sizes = [0, *ROWS_A_CLASS] if n_classes else list(ROWS_A_CLASS)
+    # Where classes are shared, one row in all is a task like any other.
+    sizes = [0, 1 / n_classes, *ROWS_A_CLASS] if n_classes else list(ROWS_A_CLASS)
     with torch.no_grad():
         if n_classes:  # also the answer for classes that a support lacks
             learner.set_prior(trained)
@@ -69,12 +76,15 @@ def judge(
                 continue
             n_tasks, episodes = drawn
             query = episodes.query
+            ways: list[Tensor] = []
+            if n_classes:
+                before = learner.predict(learner.prior(), TaskRows.single(query.x)).double()
+                ways = [before] * len(SHARES)
             if size:
                 state = learner.condition_tasks(episodes.support)
-                scores = learner.predict_tasks(state, query)
-            else:
-                scores = learner.predict(learner.prior(), TaskRows.single(query.x))
-            losses = _losses(scores.double(), query)
+                own = learner.predict_tasks(state, query).double()
+                ways = [part_of_way(before, own, share) for share in SHARES] if ways else [own]
+            losses = torch.stack([_losses(scores, query) for scores in ways])
             if bool(torch.isfinite(losses).all()):
                 found.append((size, len(left_out.rows.x) if alone else n_tasks, losses.tolist()))
     return found
@@ -108,30 +118,47 @@ def _losses(scores: Tensor, query: TaskRows) -> Tensor:
     """Mean over tasks of the log loss at every multiple of the grid."""
     assert query.y is not None
     weight = (1.0 / (query.n_tasks * query.sizes.double()))[query.task_of_row.cpu()]
-    weight = weight.to(scores.device)
-    known = scores > NEVER
-    own = query.y[:, None]
-    losses = []
-    for power in np.exp(GRID):
-        scaled = torch.where(known, power * scores, NEVER)
-        loss = torch.logsumexp(scaled, 1) - scaled.gather(1, own)[:, 0]
-        losses.append((weight * loss).sum())
+    own = scores.gather(1, query.y[:, None])
+    # A row of a class that is not known at all has nothing to say.
+    weight = weight.to(scores.device) * (own[:, 0] > NEVER)
+    # How far the other classes are above the row's own; those that are not there never are.
+    above = torch.where(scores > NEVER, scores - own, -torch.inf)
+    losses = [weight @ torch.logsumexp(power * above, 1) for power in np.exp(GRID)]
     return torch.stack(losses).cpu()
 
 
+def part_of_way(before: Any, own: Any, share: Any) -> Any:
+    """Scores so far from the population's to a task's own; classes that one of them lacks stay."""
+    return own + (1.0 - share) * (before - own) * ((before > NEVER) & (own > NEVER))
+
+
 def best_multiples(trials: list[list]) -> dict[str, np.ndarray] | None:
-    """The best multiple for every number of rows a class, from one trial or more."""
+    """The best multiple, and share of the way, for every number of rows a class, over trials."""
     totals: dict[float, np.ndarray] = {}
     for size, weight, losses in (line for trial in trials for line in trial):
-        totals[size] = totals.get(size, PRIOR * GRID**2) + weight * np.array(losses)
+        penalty = PRIOR_SHARE * (1.0 - SHARES[-len(losses) :, None]) ** 2 + PRIOR * GRID**2
+        totals[size] = totals.get(size, penalty) + weight * np.array(losses)
     if not totals:
         return None
     sizes = sorted(totals)
-    best = [GRID[np.argmin(totals[size])] for size in sizes]
-    return {"sizes": np.array(sizes, dtype=float), "multiples": np.exp(best)}
+    best = [np.unravel_index(np.argmin(total), total.shape) for total in map(totals.get, sizes)]
+    ways = [
+        SHARES[-len(totals[size]) :][place] for size, (place, _) in zip(sizes, best, strict=True)
+    ]
+    return {
+        "sizes": np.array(sizes, dtype=float),
+        "multiples": np.exp([GRID[place] for _, place in best]),
+        "shares": np.array(ways),
+    }
 
 
-def multiple_at(found: dict[str, np.ndarray], rows_a_class: Any) -> Any:
-    """What scores are multiplied by after so many labelled rows of a class."""
-    logs = np.log(found["multiples"])
-    return np.exp(np.interp(np.log1p(rows_a_class), np.log1p(found["sizes"]), logs))
+def calibrated_at(found: dict[str, np.ndarray], rows_a_class: Any) -> tuple[Any, Any]:
+    """Multiple of the scores, and share of the way, after so many labelled rows of a class.
+
+    Beyond what the tasks left out could tell, what is left of the way shrinks as 1 / rows, as the
+    weight of a prior does: with many rows a task has its own say.
+    """
+    at, sizes = np.log1p(rows_a_class), np.log1p(found["sizes"])
+    logs = np.interp(at, sizes, np.log(found["multiples"]))
+    further = np.maximum(1.0, rows_a_class / max(found["sizes"][-1], 1.0))
+    return np.exp(logs), 1.0 - (1.0 - np.interp(at, sizes, found["shares"])) / further

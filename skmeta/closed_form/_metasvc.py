@@ -138,7 +138,9 @@ class MetaSVC(HeadClassifier):
     Probabilities are the softmax of the scores times a scale that is learned on query rows, and
     times what fits the tasks that are held out or left out (see ``early_stopping``) best, by their
     number of labelled rows a class. Without groups a third of the rows is left out once for that;
-    of three classes or more, a third of the classes.
+    of three classes or more, a third of the classes. Where tasks share their classes, scores also
+    go only so far from the population's to the task's own as tasks left out say is best: one
+    labelled row does not stand for its class.
 
     Where tasks share their classes, all start from a linear classifier that is learned with the
     embedding, and the head corrects it: with one labelled row, or rows of one class, it still knows

@@ -245,6 +245,8 @@ class RidgeHeadClassifier(HeadClassifier):
     Probabilities are the softmax of the scores times what fits the tasks that are held out or left
     out (see ``early_stopping``) best, by their number of labelled rows a class. Without groups a
     third of the rows is left out once for that; of three classes or more, a third of the classes.
+    Where tasks share their classes, scores also go only so far from the population's to the task's
+    own as tasks left out say is best: one labelled row does not stand for its class.
 
     References
     ----------

@@ -240,7 +240,9 @@ class ProtoNetClassifier(ClassLoss, EmbeddingMixin, MetaClassifier):
     Notes
     -----
     Probabilities are the softmax of the scores times what fits the tasks that are held out or left
-    out (see ``early_stopping``) best, by their number of labelled rows a class.
+    out (see ``early_stopping``) best, by their number of labelled rows a class. Where tasks share
+    their classes, scores also go only so far from the population's to the task's own as those tasks
+    say is best: one labelled row does not stand for its class.
 
     References
     ----------

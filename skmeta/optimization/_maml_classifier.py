@@ -171,7 +171,9 @@ class MAMLClassifier(MAMLFamily, WeightedClassLoss, EmbeddingModule, MetaClassif
     otherwise the nearest class mean of all training classes.
 
     Probabilities are the softmax of the scores times what fits the tasks that are held out or left
-    out (see ``early_stopping``) best, by their number of labelled rows a class.
+    out (see ``early_stopping``) best, by their number of labelled rows a class. Where tasks share
+    their classes, scores also go only so far from the population's to the task's own as those tasks
+    say is best: one labelled row does not stand for its class.
 
     A task whose support loss the steps have made worse than twice its start takes them again,
     shorter. Adaptation is otherwise plain gradient descent.

@@ -9,7 +9,16 @@ from scipy.special import log_softmax, softmax
 from sklearn.datasets import make_classification
 from sklearn.metrics import log_loss
 
-from skmeta.base._sharpness import GRID, PRIOR, _losses, best_multiples, multiple_at
+from skmeta.base._sharpness import (
+    GRID,
+    PRIOR,
+    PRIOR_SHARE,
+    SHARES,
+    _losses,
+    best_multiples,
+    calibrated_at,
+    part_of_way,
+)
 from skmeta.core.learner import NEVER
 from skmeta.core.tasks import TaskRows
 from skmeta.model_selection import predict_tasks
@@ -60,9 +69,16 @@ def test_losses_are_those_of_a_loop_over_tasks(sizes, n_classes, seed):
         np.testing.assert_allclose(loss, np.mean(tasks), rtol=1e-9, atol=1e-12)
 
 
+def test_a_row_of_a_class_that_is_not_known_has_nothing_to_say():
+    scores = torch.tensor([[1.0, 0.0, NEVER], [0.5, 2.0, NEVER]], dtype=torch.float64)
+    query = TaskRows.from_sizes(torch.zeros(2, 1), torch.tensor([1, 2]), torch.tensor([2]))
+    expected = [-log_softmax(power * np.array([1.0, 0.0]))[1] / 2 for power in np.exp(GRID)]
+    np.testing.assert_allclose(_losses(scores, query), expected, rtol=1e-9)
+
+
 def test_trials_count_by_their_tasks():
     rng = np.random.default_rng(0)
-    curves = rng.normal(size=(3, len(GRID)))
+    curves = rng.normal(size=(3, len(SHARES), len(GRID)))
     trials = [
         [(0, 4, curves[0].tolist()), (2, 3, curves[1].tolist())],
         [(2, 5, curves[2].tolist())],
@@ -71,36 +87,87 @@ def test_trials_count_by_their_tasks():
     found = best_multiples(trials)
     np.testing.assert_array_equal(found["sizes"], [0, 2])
     totals = [4 * curves[0], 3 * curves[1] + 5 * curves[2]]
-    expected = [GRID[np.argmin(t + PRIOR * GRID**2)] for t in totals]
-    np.testing.assert_allclose(np.log(found["multiples"]), expected)
+    for i, total in enumerate(totals):
+        least = np.inf
+        for share, line in zip(SHARES, total, strict=True):
+            for power, loss in zip(GRID, line, strict=True):
+                loss += PRIOR * power**2 + PRIOR_SHARE * (1 - share) ** 2
+                if loss < least:
+                    least, expected = loss, (np.exp(power), share)
+        np.testing.assert_allclose((found["multiples"][i], found["shares"][i]), expected)
     assert best_multiples([[], []]) is None
+
+
+def test_tasks_with_classes_of_their_own_go_all_the_way():
+    """There is no population to stay with: one line of losses, that of their own scores."""
+    line = np.random.default_rng(0).normal(size=len(GRID))
+    found = best_multiples([[(1, 1, [line.tolist()])]])
+    np.testing.assert_array_equal(found["shares"], [1.0])
+    expected = GRID[np.argmin(line + PRIOR * GRID**2)]
+    np.testing.assert_allclose(np.log(found["multiples"]), [expected])
+
+
+def test_a_part_of_the_way_leaves_classes_that_are_not_there():
+    before, own = np.array([[1.0, NEVER, 3.0, NEVER]]), np.array([[5.0, 2.0, NEVER, NEVER]])
+    expected = [[2.0, 2.0, NEVER, NEVER]]
+    np.testing.assert_array_equal(part_of_way(before, own, 0.25), expected)
+    found = part_of_way(torch.tensor(before), torch.tensor(own), 0.25)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_between_sizes_it_is_interpolated_and_beyond_them_it_stays():
     found = {"sizes": np.array([1.0, 5.0]), "multiples": np.array([0.5, 0.125])}
-    share = (np.log(3) - np.log(2)) / (np.log(6) - np.log(2))
-    expected = [0.5, 0.5, 0.5 * 0.25**share, 0.125, 0.125]
-    np.testing.assert_allclose(multiple_at(found, [0, 1, 2, 5, np.inf]), expected)
+    found["shares"] = np.array([0.2, 0.6])
+    part = (np.log(3) - np.log(2)) / (np.log(6) - np.log(2))
+    multiples, shares = calibrated_at(found, np.array([0, 1, 2, 5, 20, np.inf]))
+    np.testing.assert_allclose(multiples, [0.5, 0.5, 0.5 * 0.25**part, 0.125, 0.125, 0.125])
+    # What is left of the way shrinks with the rows that no task left out had.
+    np.testing.assert_allclose(shares, [0.2, 0.2, 0.2 + 0.4 * part, 0.6, 0.9, 1.0])
 
 
 # ---------------------------------------------------------------- in the estimators
 
 
 @pytest.mark.parametrize("name", SHARP)
-def test_scores_are_multiplied_by_what_fits_the_rows_of_the_task(name):
+def test_scores_go_a_part_of_the_way_and_are_multiplied(name):
     X, y, groups = questions(12)
     model = small(name, max_epochs=2, early_stopping=True).fit(X, y, groups=groups)
-    plain = model._sibling(_sharpness=None)
-    for n_rows in (None, 1, 6, 20):
-        pair = (model, plain)
-        if n_rows is not None:
-            pair = [m.adapt(X[:n_rows], y[:n_rows]) for m in pair]
-        multiple = multiple_at(model._sharpness, (n_rows or 0) / 2)
-        with_it, without = (m.decision_function(X) for m in pair)
-        np.testing.assert_allclose(with_it, multiple * without, rtol=1e-9, atol=1e-12)
-        np.testing.assert_array_equal(*(m.predict(X) for m in pair))
-        both = np.column_stack([np.zeros(len(X)), with_it])
-        np.testing.assert_allclose(pair[0].predict_proba(X), softmax(both, 1), atol=1e-9)
+    found = {**model._sharpness, "shares": np.linspace(0.2, 0.8, len(model._sharpness["sizes"]))}
+    model, plain = model._sibling(_sharpness=found), model._sibling(_sharpness=None)
+    before = plain.decision_function(X)
+    np.testing.assert_allclose(model.decision_function(X), found["multiples"][0] * before)
+    for n_rows in (1, 6, 20):
+        adapted = model.adapt(X[:n_rows], y[:n_rows])
+        own = plain.adapt(X[:n_rows], y[:n_rows]).decision_function(X)
+        multiple, share = calibrated_at(found, n_rows / 2)
+        scores = adapted.decision_function(X)
+        expected = multiple * ((1 - share) * before + share * own)
+        np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-12)
+        np.testing.assert_array_equal(adapted.predict(X), model.classes_[(scores > 0).astype(int)])
+        both = np.column_stack([np.zeros(len(X)), scores])
+        np.testing.assert_allclose(adapted.predict_proba(X), softmax(both, 1), atol=1e-9)
+
+
+@pytest.mark.parametrize("name", SHARP)
+def test_where_tasks_are_alike_a_row_or_two_do_no_harm(name):
+    """All tasks follow one rule: whatever a task learns of its few rows is noise."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(48), 24)
+    X = rng.normal(size=(len(groups), 4))
+    y = np.where(X[:, 0] + rng.logistic(size=len(groups)) > 0, "yes", "no")
+    seen, shown = groups < 30, np.arange(len(groups)) % 24
+    model = small(name, max_epochs=5, early_stopping=True).fit(
+        X[seen], y[seen], groups=groups[seen]
+    )
+    query = ~seen & (shown >= 6)
+    losses = []
+    for k in (0, 1, 2, 6):
+        rows = ~seen & (shown < k)
+        proba = predict_tasks(
+            model, X[rows], y[rows], groups[rows], X[query], groups[query], method="predict_proba"
+        )
+        losses.append(log_loss(y[query], proba))
+    assert max(losses) < losses[0] + 0.015
 
 
 @pytest.mark.parametrize("name", SHARP)
