@@ -107,8 +107,10 @@ class ALPaCARegressor(Updatable, SpreadMixin, HeadRegressor):
     The columns of X (of the default net; standardised) and a constant stand beside the embedding:
     where tasks are lines, there is nothing left for the net to do. Units of tanh are constant far
     from the training rows, and standard deviations grow there with the columns' own slopes alone:
-    do not trust them. Random levels make the prior a little wider than the tasks are. The state of
-    a task that has seen one row tells that row's embedding, up to its sign.
+    do not trust them. Random levels make the prior a little wider than the tasks are; a net trained
+    on some twenty tasks is too sure of itself all the same: there HierarchicalGPRegressor has the
+    better intervals. The state of a task that has seen one row tells that row's embedding, up to
+    its sign.
 
     References
     ----------

@@ -80,8 +80,10 @@ class HierarchicalRidge(SpreadRegressor):
     Notes
     -----
     With one task there is nothing to say of what varies between tasks: the fit is a Bayesian linear
-    regression. What the training rows say nothing of (constant or collinear columns) is held at
-    zero. ``predict`` before ``adapt`` answers for a task of which nothing is known.
+    regression. What the training rows say nothing of (constant or collinear columns, more columns
+    than rows) is zero in the mean: for sure with a flat prior of the mean slopes, else with the
+    standard deviation of that prior, so that a new row in such a direction is told with less
+    certainty. ``predict`` before ``adapt`` answers for a task of which nothing is known.
 
     ``adapt`` is for a new task, and allows for what is not known of the mean. For a task that was
     in ``fit`` it differs a little from the conditional modes of a mixed model, which

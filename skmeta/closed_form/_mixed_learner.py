@@ -105,9 +105,10 @@ class MixedLearner(MarginalLearner):
     def _fit_output(self, sums: Moments, output: int) -> list[float]:
         """Fit one output; the losses of the search that found the best."""
         n_tasks, p = sums.gram.shape[:2]
-        ridge = unknown_directions(sums.gram.sum(0))
         many = n_tasks >= TASKS_FOR_A_FLAT_PRIOR * p
         flat = self.mean_prior == "flat" or (self.mean_prior == "auto" and many)
+        # What the rows say nothing of is as wide as the prior; without one it is held at zero.
+        ridge = unknown_directions(sums.gram.sum(0)) * flat
         best = None
         for form in self._forms(n_tasks, p):
             shape = _Form(form, p, min(self.rank, p))
@@ -116,7 +117,7 @@ class MixedLearner(MarginalLearner):
                 best = found
         assert best is not None
         _, factor, fit, losses = best
-        # Nothing varies along what the rows say nothing of: there the search stays where it starts.
+        # Along what is held at zero nothing varies, either: there the search stays where it starts.
         factor = factor - ridge @ factor / torch.linalg.eigvalsh(sums.gram.sum(0))[-1]
         between = fit.noise * factor @ factor.T
         # A new task varies about a mean that is itself known only so well.

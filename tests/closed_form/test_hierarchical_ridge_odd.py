@@ -9,6 +9,7 @@ from sklearn.base import clone
 
 from skmeta import HierarchicalRidge
 from skmeta.exceptions import SingleTaskWarning
+from skmeta.model_selection import predict_tasks
 from tests.closed_form.mixed import COVARIANCES, FULL, RAGGED, simulate, with_constant
 
 pd = pytest.importorskip("pandas")
@@ -165,6 +166,42 @@ def test_many_more_columns_than_rows():
     y = 2 * X[:, 0] + rng.normal(size=12)[groups] + 0.1 * rng.normal(size=60)
     model = HierarchicalRidge(max_iter=15).fit(X, y, groups=groups)
     finite_in_every_way(model, X, y, groups)
+
+
+def test_intervals_hold_with_more_columns_than_rows():
+    """Most of a new row lies where no row of training was: there its slopes are as the prior."""
+    held = []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        slopes = rng.normal(size=120) / np.sqrt(60)
+        groups, X = np.repeat(np.arange(72), 5), rng.normal(size=(360, 120))
+        y = X @ slopes + rng.normal(size=72)[groups] + 0.5 * rng.normal(size=360)
+        new = groups >= 12
+        model = HierarchicalRidge().fit(X[~new], y[~new], groups=groups[~new])
+        shown = new & (np.arange(360) % 5 < 3)
+        rest = new & ~shown
+        mean, std = predict_tasks(
+            model, X[shown], y[shown], groups[shown], X[rest], groups[rest], return_std=True
+        )
+        held.append(np.mean(np.abs(mean - y[rest]) < 1.645 * std))
+    assert 0.82 < np.mean(held) < 0.97
+
+
+def test_what_no_row_says_is_held_at_zero_or_as_wide_as_the_prior():
+    X, y, groups = simulate([8] * 20, FULL)
+    wide = np.column_stack([X, np.zeros(len(X))])
+    there = np.zeros((2, wide.shape[1]))
+    there[1, -1] = 5.0
+    for prior in ("flat", "ridge"):
+        model = HierarchicalRidge(mean_prior=prior, covariance="isotropic")
+        mean, std = model.fit(wide, y, groups=groups).predict(there, return_std=True)
+        assert_allclose(mean[1], mean[0], rtol=1e-6)
+        if prior == "flat":
+            assert_allclose(std[1], std[0], rtol=0.01)
+        else:
+            slopes = model.coef_mean_.to_numpy()[1:]
+            spread = np.sqrt((std[1] ** 2 - std[0] ** 2) / 25 - model.coef_cov_.iloc[-1, -1])
+            assert 0.5 < spread / np.sqrt(np.mean(slopes[:-1] ** 2)) < 2
 
 
 @pytest.mark.parametrize("method", ["reml", "ml"])
