@@ -81,7 +81,9 @@ class HierarchicalLogisticRegression(MarginalEstimator, MetaClassifier):
     marginal likelihood, given how much tasks vary: the mode of mean and tasks together would shrink
     it where tasks have few rows or a label is rare. Probabilities are integrated over the posterior
     of the coefficients, of which the mean's own uncertainty is a part. With few tasks the
-    corrections for skewness, of the mean and of this posterior, are made in part. With one task
+    corrections for skewness, of the mean and of this posterior, are made in part. Last, the mean
+    intercepts are moved until the rows of training, taken as those of new tasks, are told the
+    classes as often as they come: these approximations tell a rare label too often. With one task
     there is nothing to say of what varies between tasks: the fit is a ridge logistic regression
     with a learned penalty. ``predict`` before ``adapt`` answers for a task of which nothing is
     known. Where tasks times the square of the coefficients exceed 2**26, ``fit`` takes a random

@@ -43,6 +43,9 @@ PRIOR_SPREAD = 2.0
 # Few tasks do not say what shape the prior has, and the mode is the cautious answer: with so many
 # tasks half the corrections for skewness are made, of a task's coefficients and of the common mean.
 TASKS_FOR_HALF = 20
+# The common level is moved until new tasks are told the classes as often as the training rows have
+# them: rows that are looked at, rounds at most, and the log ratio that is close enough.
+ROWS_FOR_LEVEL, LEVEL_ROUNDS, LEVEL_SETTLED = 2**14, 30, 1e-4
 # Newton steps, at most; ten are many.
 NEWTON_STEPS = 100
 # What a batch of tasks, and all tasks together, may hold: entries of a tensor.
@@ -131,6 +134,8 @@ class LogisticLearner(MarginalLearner):
 
     def fit_tasks(self, rows: TaskRows, generator: Generator) -> list[dict]:
         """Choose hyperparameters, then take the mean that is most probable under them."""
+        assert rows.y is not None
+        shares = torch.bincount(rows.y, minlength=len(self.table)) / len(rows.y)
         rows = _thin(rows, CELLS_IN_ALL // self.root.numel(), generator)
         many = rows.n_tasks > 1
         batches = self.batches(rows)
@@ -158,7 +163,25 @@ class LogisticLearner(MarginalLearner):
             self.spread.copy_(log_hyper[1:].exp() * many)
             self.mean.copy_(best.mean)
             self.root.copy_(best.root(self.spreads()))
+            if many:
+                some = torch.randperm(len(rows.x), generator=generator)[:ROWS_FOR_LEVEL]
+                self._level(rows.x[some.to(rows.x.device)], shares.to(self.mean))
         return history
+
+    def _level(self, x: Tensor, shares: Tensor) -> None:
+        """Move the mean intercepts until new tasks are told the classes as often as ``shares``.
+
+        The approximations shrink them where tasks vary and a label is rare.
+        """
+        query = TaskRows.single(x)
+        self.set_prior(query)
+        intercepts = self.mean.view(self.n_latent, self.n_columns)[:, 0]
+        for _ in range(LEVEL_ROUNDS):
+            told = self.predict(self.prior(), query).exp().mean(0)
+            off = shares.log() - told.log()
+            intercepts += 2 * self.table.to(off).T @ off  # contrasts have the length 1/sqrt(2)
+            if float(off.abs().max()) < LEVEL_SETTLED:
+                break
 
     def population(
         self, batches: list[Design], log_hyper: Tensor, many: bool, start: Population | None
