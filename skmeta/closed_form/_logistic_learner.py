@@ -221,7 +221,7 @@ class LogisticLearner(MarginalLearner):
         found = minimize(
             value, start[:n_free], method="Nelder-Mead", bounds=LIMITS[:n_free],
             callback=lambda intermediate_result: losses.append(intermediate_result.fun),
-            options={"maxiter": self.max_iter, "initial_simplex": corners, "xatol": 0.03,
+            options={"maxiter": self.max_iter + 1, "initial_simplex": corners, "xatol": 0.03,
                      "fatol": 1e-5},
         )  # fmt: skip
         history += [{"epoch": len(history) + i + 1, "train_loss": v} for i, v in enumerate(losses)]
