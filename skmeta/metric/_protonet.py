@@ -17,7 +17,7 @@ from skmeta.base._embedding import EMBEDDING, EmbeddingMixin, embedding_width
 from skmeta.base._loss import CLASS_LOSS, ClassLoss
 from skmeta.core.embedding import EmbeddingLearner
 from skmeta.core.heads.prototypes import log_scores, prototypes, whitening
-from skmeta.core.learner import State
+from skmeta.core.learner import NEVER, State
 from skmeta.core.losses import mean_of_tasks
 from skmeta.core.positive import Positive
 from skmeta.core.tasks import Episodes, TaskRows
@@ -88,6 +88,18 @@ class ProtoNetLearner(EmbeddingLearner):
             return None
         return whitening(embedded, means, self.shrinkage())
 
+    def set_prior(self, rows: TaskRows) -> None:
+        """All rows taken as one task; classes that tasks share are as frequent as there.
+
+        Episodes have as many rows of each class: what they teach lacks the frequencies.
+        """
+        super().set_prior(rows)
+        if self.n_classes is not None:
+            assert rows.y is not None
+            counts = torch.bincount(rows.y, minlength=self.n_classes).clamp(min=1)
+            log_share = (counts / len(rows.y)).log().to(rows.x)
+            self._prior = {**self._prior, "log_share": log_share[None]}
+
     def condition(self, support: TaskRows) -> State:
         """Prototypes of T tasks; shared classes without a row keep the prior's prototype."""
         assert support.y is not None
@@ -101,6 +113,8 @@ class ProtoNetLearner(EmbeddingLearner):
                 means = torch.where(present.unsqueeze(2), means, prior["prototypes"])
                 present = present | prior["present"]
         state = {"prototypes": means, "present": present}
+        if "log_share" in prior:
+            state["log_share"] = prior["log_share"].expand(support.n_tasks, -1)
         return state if whiten is None else {**state, "whitening": whiten}
 
     def condition_tasks(self, support: TaskRows) -> State:
@@ -112,7 +126,7 @@ class ProtoNetLearner(EmbeddingLearner):
     def predict(self, state: State, query: TaskRows) -> Tensor:
         """Log-scores of the classes of every row's task."""
         with torch.no_grad():
-            return log_scores(
+            scores = log_scores(
                 TaskRows(self.embed(query.x), None, query.offsets),
                 state["prototypes"],
                 state["present"],
@@ -120,6 +134,10 @@ class ProtoNetLearner(EmbeddingLearner):
                 self.log_scale.exp(),
                 state.get("whitening"),
             )
+            if "log_share" not in state:
+                return scores
+            frequent = scores + state["log_share"][query.task_of_row]
+            return torch.where(scores > NEVER, frequent, scores)
 
 
 class ProtoNetClassifier(ClassLoss, EmbeddingMixin, MetaClassifier):
@@ -239,6 +257,10 @@ class ProtoNetClassifier(ClassLoss, EmbeddingMixin, MetaClassifier):
 
     Notes
     -----
+    Scores are minus the distance to the class mean. Where tasks share their classes, the logarithm
+    of how frequent the class is in training is added, as for classes that are normally distributed:
+    training episodes have as many rows of each.
+
     Probabilities are the softmax of the scores times what fits the tasks that are held out or left
     out (see ``early_stopping``) best, by their number of labelled rows a class. Where tasks share
     their classes, scores also go only so far from the population's to the task's own as those tasks

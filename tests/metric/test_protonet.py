@@ -135,6 +135,44 @@ def test_shared_classes_without_a_row_keep_the_pooled_prototype():
     assert bool(state["present"].all())
 
 
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+def test_shared_classes_are_as_frequent_as_in_training(distance):
+    """The density of a class times how often it comes, as for normal classes; one that never came
+    is not there."""
+    learner = ProtoNetLearner(
+        nn.Identity(), distance=distance, learn_temperature=False, n_classes=4, **LEARNER
+    ).double()
+    everything = rows_of([[0, 2, 2], [0, 2, 2, 2, 1]], 0)
+    learner.set_prior(everything)
+    tasks, query = rows_of([[1, 2], [0, 0, 1]], 1), rows_of([[0, 0], [0]], 2)
+    state = learner.condition_tasks(tasks)
+    found = learner.predict(state, query)
+    frequency = torch.tensor([2 / 8, 1 / 8, 5 / 8, 1.0], dtype=torch.float64)
+    for task, rows in enumerate(([0, 1], [2])):
+        for row in rows:
+            for c in range(4):
+                if c == 3:
+                    assert found[row, c] == NEVER
+                    continue
+                own = state["prototypes"][task, c]
+                score = -(query.x[row] - own).square().sum()
+                if distance == "cosine":
+                    score = 10 * F.cosine_similarity(query.x[row], own, dim=0)
+                expected = score + frequency[c].log()
+                torch.testing.assert_close(found[row, c], expected)
+    torch.testing.assert_close(learner.prior()["log_share"][0, :3], frequency[:3].log())
+
+
+def test_a_rare_class_is_told_as_rarely():
+    rng = np.random.default_rng(0)
+    groups, X = np.repeat(np.arange(30), 40), rng.normal(size=(1200, 3))
+    y = X[:, 0] + rng.logistic(size=1200) > 3.5
+    model = ProtoNetClassifier(max_epochs=5, random_state=0).fit(X, y, groups=groups)
+    told = model.predict_proba(X)[:, 1].mean()
+    assert 0.5 < told / y.mean() < 2
+    assert y.mean() < 0.08
+
+
 @pytest.fixture(scope="module")
 def digits():
     X, y = load_digits(return_X_y=True)
