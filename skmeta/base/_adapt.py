@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 from sklearn.compose import TransformedTargetRegressor
+from sklearn.ensemble import VotingClassifier, VotingRegressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
+from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
 from skmeta.base._rows import refuse_empty
@@ -21,8 +23,8 @@ def adapt(estimator: Any, X: Any = None, y: Any = None, **task: Any) -> Any:
 
     Goes through ``Pipeline`` (the fitted steps transform ``X``, the last step adapts),
     ``TransformedTargetRegressor`` (``y`` is transformed), ``GridSearchCV`` and the other searches
-    (the best estimator adapts) and ``FrozenEstimator``. Other wrappers can be taught:
-    ``skmeta.adapt.register``.
+    (the best estimator adapts), ``VotingRegressor`` and ``VotingClassifier`` (all members adapt
+    that can) and ``FrozenEstimator``. Other wrappers can be taught: ``skmeta.adapt.register``.
 
     Parameters
     ----------
@@ -46,7 +48,7 @@ def adapt(estimator: Any, X: Any = None, y: Any = None, **task: Any) -> Any:
     TypeError
         If there is nothing inside that can adapt.
     ValueError
-        If there is no support row.
+        If there is no support row, or if members vote on classes of the task's own.
 
     Examples
     --------
@@ -106,6 +108,59 @@ def _(estimator: BaseSearchCV, X: Any = None, y: Any = None, **task: Any) -> Any
 @adapt.register
 def _(estimator: FrozenEstimator, X: Any = None, y: Any = None, **task: Any) -> FrozenEstimator:
     return FrozenEstimator(adapt(estimator.estimator, X, y, **task))
+
+
+@adapt.register
+def _(estimator: VotingRegressor, X: Any = None, y: Any = None, **task: Any) -> VotingRegressor:
+    return _adapt_members(estimator, X, y, **task)
+
+
+@adapt.register
+def _(estimator: VotingClassifier, X: Any = None, y: Any = None, **task: Any) -> VotingClassifier:
+    check_is_fitted(estimator)
+    if not all(getattr(innermost(one), "shared_classes_", True) for one in estimator.estimators_):
+        raise ValueError(
+            "The members of this VotingClassifier take the classes of every task for its own, so "
+            "there is nothing to vote on. Fit them with shared_classes=True."
+        )
+    if y is not None:  # members know numbers of classes
+        y = estimator.le_.transform(np.asarray(y))
+    return _adapt_members(estimator, X, y, **task)
+
+
+def _adapt_members(estimator: Any, X: Any, y: Any, **task: Any) -> Any:
+    check_is_fitted(estimator)
+    refuse_empty(X)
+    if not can_adapt(estimator):
+        raise TypeError(f"No member of this {type(estimator).__name__} can adapt to a task.")
+    members = [adapt(one, X, y, **task) if can_adapt(one) else one for one in estimator.estimators_]
+    kept = [name for name, one in estimator.estimators if not isinstance(one, str)]
+    named = Bunch(**estimator.named_estimators_)
+    named.update(zip(kept, members, strict=True))
+    return _replace(estimator, estimators_=members, named_estimators_=named)
+
+
+def innermost(estimator: Any) -> Any:
+    """Return the estimator at the heart of pipelines, searches and the like."""
+    while True:
+        if isinstance(estimator, Pipeline):
+            estimator = estimator.steps[-1][1]
+        elif isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
+        elif hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif hasattr(estimator, "regressor_"):
+            estimator = estimator.regressor_
+        else:
+            return estimator
+
+
+def can_adapt(estimator: Any) -> bool:
+    """Whether :func:`adapt` finds something in a fitted estimator that can."""
+    core = innermost(estimator)
+    if isinstance(core, VotingRegressor | VotingClassifier):
+        return any(map(can_adapt, core.estimators_))
+    return hasattr(core, "adapt") or adapt.dispatch(type(core)) is not adapt.dispatch(object)
 
 
 def _replace(estimator: Any, **changes: Any) -> Any:

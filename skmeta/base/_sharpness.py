@@ -91,18 +91,18 @@ def judge(
 
 
 def _episodes(
-    sampler: RowSampler | WaySampler, size: int, n_classes: int | None, generator: Generator
+    sampler: RowSampler | WaySampler, size: float, n_classes: int | None, generator: Generator
 ) -> tuple[int, Episodes] | None:
     """Episodes with ``size`` labelled rows a class, and of how many tasks they are."""
     if n_classes is None:
         assert isinstance(sampler, WaySampler)
         if int(sampler.class_sizes.max()) <= size:
             return None
-        sampler = replace(sampler, n_shot=size, n_query=max(1, N_JUDGED // sampler.n_way))
+        sampler = replace(sampler, n_shot=round(size), n_query=max(1, N_JUDGED // sampler.n_way))
         tasks = sampler.eligible
     else:
         rows = sampler.rows
-        n_support = size * n_classes
+        n_support = round(size * n_classes)
         tasks = torch.nonzero(rows.sizes >= n_support + 2).flatten()
         # Rows as they come: how frequent classes are is part of what a task is.
         sampler = RowSampler(rows, max(1, n_support), N_JUDGED)
@@ -141,14 +141,16 @@ def best_multiples(trials: list[list]) -> dict[str, np.ndarray] | None:
     if not totals:
         return None
     sizes = sorted(totals)
-    best = [np.unravel_index(np.argmin(total), total.shape) for total in map(totals.get, sizes)]
-    ways = [
-        SHARES[-len(totals[size]) :][place] for size, (place, _) in zip(sizes, best, strict=True)
-    ]
+    multiples, shares = [], []
+    for size in sizes:
+        total = totals[size]
+        share, power = np.unravel_index(int(np.argmin(total)), total.shape)
+        multiples.append(np.exp(GRID[power]))
+        shares.append(SHARES[-len(total) :][share])
     return {
         "sizes": np.array(sizes, dtype=float),
-        "multiples": np.exp([GRID[place] for _, place in best]),
-        "shares": np.array(ways),
+        "multiples": np.array(multiples),
+        "shares": np.array(shares),
     }
 
 

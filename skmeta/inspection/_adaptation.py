@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from skmeta.base._adapt import innermost
 from skmeta.inspection._axes import axes
 from skmeta.inspection._bands import summarise
 from skmeta.inspection._scores import score_curves
-from skmeta.model_selection._predict import innermost
 from skmeta.model_selection._verdict import BASELINE_COLOURS
 
 BASELINE_DASHES = ("--", ":", "-.")

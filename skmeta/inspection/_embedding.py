@@ -10,9 +10,8 @@ from sklearn.decomposition import PCA
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from skmeta.base import adapt
+from skmeta.base._adapt import can_adapt, innermost
 from skmeta.inspection._axes import axes
-from skmeta.model_selection._contest import _can_adapt
-from skmeta.model_selection._predict import innermost
 from skmeta.model_selection._targets import check_targets
 
 # More colours than these cannot be told apart: the names stand in the plot instead.
@@ -160,7 +159,7 @@ class EmbeddingDisplay:
         """
         check_is_fitted(estimator)
         core = innermost(estimator)
-        if not hasattr(estimator, "transform") or not _can_adapt(estimator):
+        if not hasattr(estimator, "transform") or not can_adapt(estimator):
             raise ValueError(
                 f"{type(core).__name__} learns no embedding: it needs transform and adapt, as "
                 "ProtoNetClassifier, MetaSVC or RidgeHeadRegressor have."

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import VotingClassifier, VotingRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags, check_random_state, get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
+from skmeta.base._adapt import can_adapt, innermost
 from skmeta.base._groups import task_numbers
 from skmeta.exceptions import SkippedTaskWarning
 from skmeta.inspection._bands import used_tasks
@@ -23,14 +25,12 @@ from skmeta.model_selection._compare import _check_counts
 from skmeta.model_selection._contest import (
     Metric,
     Plan,
-    _can_adapt,
     _draws,
     _named,
     _score,
     mean_defined,
 )
 from skmeta.model_selection._draws import Draw, draw_repeats
-from skmeta.model_selection._predict import innermost
 from skmeta.model_selection._scorer import ROWS_AT_A_TIME, TaskScorer
 from skmeta.model_selection._targets import check_shuffle, check_targets
 
@@ -190,7 +190,7 @@ def _check_model(estimator: Any) -> None:
     name = type(estimator).__name__
     if not _is_fitted(estimator):
         raise ValueError(f"This {name} is not fitted. Fit it to the training tasks first.")
-    if not _can_adapt(estimator):
+    if not can_adapt(estimator):
         raise ValueError(
             f"{name} cannot adapt to a task, so it has no adaptation curve. Pass it among the "
             "baselines of one that can."
@@ -203,6 +203,8 @@ def _would_adapt(estimator: Any) -> bool:
     while estimator is not None and not hasattr(estimator, "adapt"):
         if isinstance(estimator, Pipeline):
             estimator = estimator.steps[-1][1]
+        elif isinstance(estimator, VotingRegressor | VotingClassifier):
+            return any(_would_adapt(one) for _, one in estimator.estimators)
         else:
             inside = "regressor" if hasattr(estimator, "regressor") else "estimator"
             estimator = getattr(estimator, inside, None)
@@ -231,7 +233,7 @@ def _baseline(
         return Alone(estimator, classes)
     _refuse_adapted(estimator)
     if own_classes and (
-        not _can_adapt(estimator) or getattr(innermost(estimator), "shared_classes_", True)
+        not can_adapt(estimator) or getattr(innermost(estimator), "shared_classes_", True)
     ):
         raise ValueError(
             f"The baseline {name!r} knows the classes it was fitted to, but every task has classes "

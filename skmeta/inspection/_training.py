@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from skmeta.base._adapt import innermost
 from skmeta.base._marginal import MarginalEstimator
 from skmeta.inspection._axes import axes
-from skmeta.model_selection._predict import innermost
 
 # What early stopping counts as better: a share of the loss so far.
 LEAST_GAIN = 1e-4

@@ -16,7 +16,7 @@ from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import has_fit_parameter
 
-from skmeta.base import adapt
+from skmeta.base._adapt import can_adapt
 from skmeta.core.numerics import location_and_scale
 from skmeta.model_selection._baselines import Baseline
 from skmeta.model_selection._draws import Draw, draw_repeats
@@ -27,7 +27,7 @@ from skmeta.model_selection._metrics import (
     refuse_odd_metric,
     score_each,
 )
-from skmeta.model_selection._predict import innermost, predict_tasks
+from skmeta.model_selection._predict import predict_tasks
 from skmeta.model_selection._scorer import ROWS_AT_A_TIME
 from skmeta.model_selection._targets import refuse_odd_answers
 
@@ -146,7 +146,7 @@ def run_fold(
                     found[m].append(part.reshape(-1, len(held)))
             for m, parts in enumerate(found):
                 scores[i, m, held] = mean_defined(np.concatenate(parts))
-    return scores, seconds, [_can_adapt(model) for model in fitted.values()]
+    return scores, seconds, [can_adapt(model) for model in fitted.values()]
 
 
 def _fit_all(plan: Plan, train: np.ndarray, fold: str) -> tuple[dict[str, Any], list[float]]:
@@ -171,11 +171,6 @@ def _takes_groups(estimator: Any) -> bool:
     if has_fit_parameter(estimator, "groups"):
         return True
     return bool(get_routing_for_object(estimator).consumes("fit", ["groups"]))
-
-
-def _can_adapt(estimator: Any) -> bool:
-    core = innermost(estimator)
-    return hasattr(core, "adapt") or adapt.dispatch(type(core)) is not adapt.dispatch(object)
 
 
 def _draws(
@@ -206,7 +201,7 @@ def _score(plan: Plan, model: Any, draw: Draw, n_draws: int, about: np.ndarray) 
     method = plan.metric.method(model)
     Xs, ys = _safe_indexing(plan.X, draw.support), plan.y[draw.support]
     Xq, yq = _safe_indexing(plan.X, draw.query), plan.y[draw.query]
-    if len(draw.support) == 0 or not _can_adapt(model):
+    if len(draw.support) == 0 or not can_adapt(model):
         values = getattr(model, method)(Xq)
     elif isinstance(model, Baseline):
         values = model.predict_tasks_(Xs, ys, draw.support_draw, Xq, draw.query_draw, method)

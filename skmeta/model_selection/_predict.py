@@ -6,12 +6,12 @@ import warnings
 from typing import Any
 
 import numpy as np
-from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import Pipeline
+from sklearn.ensemble import VotingClassifier, VotingRegressor
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
 from skmeta.base import MetaEstimator, adapt
+from skmeta.base._adapt import can_adapt, innermost
 from skmeta.base._groups import check_ids
 from skmeta.base._rows import TaskBatch
 
@@ -123,25 +123,18 @@ def predict_tasks(
             stacklevel=2,
         )
     batch = TaskBatch(support.astype(np.int64), query, len(ids))
-    if not isinstance(innermost(estimator), MetaEstimator):
+    if not _in_one_go(estimator):
         return _one_by_one(estimator, X_support, y_support, X, batch, method, options)
     adapted = adapt(estimator, X_support, y_support, _batch=batch)
     return getattr(adapted, method)(X, **options)
 
 
-def innermost(estimator: Any) -> Any:
-    """Return the estimator at the heart of pipelines, searches and the like."""
-    while True:
-        if isinstance(estimator, Pipeline):
-            estimator = estimator.steps[-1][1]
-        elif isinstance(estimator, FrozenEstimator):
-            estimator = estimator.estimator
-        elif hasattr(estimator, "best_estimator_"):
-            estimator = estimator.best_estimator_
-        elif hasattr(estimator, "regressor_"):
-            estimator = estimator.regressor_
-        else:
-            return estimator
+def _in_one_go(estimator: Any) -> bool:
+    """Whether all that adapts in an estimator takes many tasks at once."""
+    core = innermost(estimator)
+    if isinstance(core, VotingRegressor | VotingClassifier):
+        return all(_in_one_go(one) or not can_adapt(one) for one in core.estimators_)
+    return isinstance(core, MetaEstimator)
 
 
 def _one_by_one(

@@ -16,6 +16,7 @@ from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import _num_samples
 
 from skmeta.base import adapt
+from skmeta.base._adapt import innermost
 from skmeta.base._groups import task_numbers
 from skmeta.exceptions import SkippedTaskWarning
 from skmeta.model_selection._draws import Draw, draw_repeats
@@ -25,7 +26,7 @@ from skmeta.model_selection._metrics import (
     response_method,
     score_each,
 )
-from skmeta.model_selection._predict import innermost, predict_tasks
+from skmeta.model_selection._predict import predict_tasks
 from skmeta.model_selection._targets import check_targets, refuse_odd_answers
 
 # Rows times repeats that are adapted to in one go.
