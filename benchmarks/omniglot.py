@@ -80,7 +80,7 @@ METHODS = {
         RidgeHeadClassifier,
         {"n_way": 20, "n_shot": 1, "tasks_per_batch": 1, **HEAD},
     ),
-    "MetaSVC": (14, MetaSVC, {"n_way": 5, "n_shot": 5, "tasks_per_batch": 2, **HEAD}),
+    "MetaSVC": (14, MetaSVC, {"n_way": 20, "n_shot": 1, "tasks_per_batch": 1, **HEAD}),
 }
 # Accuracy in % for 5-way 1- and 5-shot and 20-way 1- and 5-shot: of ProtoNet as a repository
 # states it, of the others as later texts quote it (these differ on MAML++ 5-way 5-shot).
