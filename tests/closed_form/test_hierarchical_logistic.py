@@ -387,3 +387,11 @@ def test_task_effects_of_three_classes(three):
 
 def test_a_fitted_estimator_holds_no_row(fitted):
     assert all(value.shape[1] == 0 for name, value in fitted.state_.items() if name != "mode")
+
+
+def test_max_iter_counts_steps():
+    X, y, groups, _ = wards(6, 10)
+    for method in ("laplace", "simulate"):
+        model = HierarchicalLogisticRegression(method=method, max_iter=1).fit(X, y, groups=groups)
+        assert model.n_iter_ == len(model.history_) == (2 if method == "simulate" else 1)
+        assert np.isfinite([row["train_loss"] for row in model.history_]).all()
