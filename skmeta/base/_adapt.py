@@ -117,8 +117,7 @@ def _(estimator: VotingRegressor, X: Any = None, y: Any = None, **task: Any) -> 
 
 @adapt.register
 def _(estimator: VotingClassifier, X: Any = None, y: Any = None, **task: Any) -> VotingClassifier:
-    check_is_fitted(estimator)
-    if not all(getattr(innermost(one), "shared_classes_", True) for one in estimator.estimators_):
+    if not all(getattr(core, "shared_classes_", True) for core in cores(estimator)):
         raise ValueError(
             "The members of this VotingClassifier take the classes of every task for its own, so "
             "there is nothing to vote on. Fit them with shared_classes=True."
@@ -129,10 +128,9 @@ def _(estimator: VotingClassifier, X: Any = None, y: Any = None, **task: Any) ->
 
 
 def _adapt_members(estimator: Any, X: Any, y: Any, **task: Any) -> Any:
-    check_is_fitted(estimator)
-    refuse_empty(X)
     if not can_adapt(estimator):
         raise TypeError(f"No member of this {type(estimator).__name__} can adapt to a task.")
+    refuse_empty(X)
     members = [adapt(one, X, y, **task) if can_adapt(one) else one for one in estimator.estimators_]
     kept = [name for name, one in estimator.estimators if not isinstance(one, str)]
     named = Bunch(**estimator.named_estimators_)
@@ -155,11 +153,21 @@ def innermost(estimator: Any) -> Any:
             return estimator
 
 
+def cores(estimator: Any) -> list[Any]:
+    """What :func:`innermost` finds; of a committee, that of every member."""
+    core = innermost(estimator)
+    if not isinstance(core, VotingRegressor | VotingClassifier):
+        return [core]
+    check_is_fitted(core)
+    return [one for member in core.estimators_ for one in cores(member)]
+
+
 def can_adapt(estimator: Any) -> bool:
     """Whether :func:`adapt` finds something in a fitted estimator that can."""
-    core = innermost(estimator)
-    if isinstance(core, VotingRegressor | VotingClassifier):
-        return any(map(can_adapt, core.estimators_))
+    return any(map(_is_adaptive, cores(estimator)))
+
+
+def _is_adaptive(core: Any) -> bool:
     return hasattr(core, "adapt") or adapt.dispatch(type(core)) is not adapt.dispatch(object)
 
 

@@ -58,11 +58,13 @@ def validate_rows(estimator: Any, *data: Any, **checks: Any) -> Any:
 
 def _not_numbers(X: Any) -> list[Any]:
     """Names of the columns of a DataFrame that hold something else than real numbers."""
-    if not hasattr(X, "columns") or not hasattr(X, "__getitem__"):
-        return []
+    if not hasattr(X, "iloc") and not all(isinstance(c, str) for c in getattr(X, "columns", ())):
+        return []  # columns of another kind than those of pandas and polars
     odd = []
-    for place, name in enumerate(X.columns):
+    for place, name in enumerate(getattr(X, "columns", ())):
         column = np.asarray(X.iloc[:, place] if hasattr(X, "iloc") else X[name])
+        if column.dtype.kind in "biuf":
+            continue
         if column.dtype.kind not in "mMc":
             try:
                 np.array([value for value in column if not is_missing(value)], dtype=np.float64)

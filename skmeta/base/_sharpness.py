@@ -29,6 +29,8 @@ PRIOR = 0.5
 # loses more by leaving the population too far than by staying.
 SHARES = np.linspace(0.0, 1.0, 6)
 PRIOR_SHARE = 0.02
+# What a share of nothing counts as when more rows come than could be tried.
+LEAST_SHARE = 0.1
 # Episodes of each size, and rows of each that are judged.
 N_EPISODES, N_JUDGED = 100, 30
 
@@ -141,6 +143,8 @@ def best_multiples(trials: list[list]) -> dict[str, np.ndarray] | None:
     if not totals:
         return None
     sizes = sorted(totals)
+    # Of a task's own scores alone, with as many rows as could be tried: where more of them lead to.
+    alone = np.exp(GRID[int(np.argmin(totals[sizes[-1]][-1]))])
     multiples, shares = [], []
     for size in sizes:
         total = totals[size]
@@ -151,16 +155,24 @@ def best_multiples(trials: list[list]) -> dict[str, np.ndarray] | None:
         "sizes": np.array(sizes, dtype=float),
         "multiples": np.array(multiples),
         "shares": np.array(shares),
+        "alone": np.array(alone),
     }
 
 
 def calibrated_at(found: dict[str, np.ndarray], rows_a_class: Any) -> tuple[Any, Any]:
     """Multiple of the scores, and share of the way, after so many labelled rows of a class.
 
-    Beyond what the tasks left out could tell, what is left of the way shrinks as 1 / rows, as the
-    weight of a prior does: with many rows a task has its own say.
+    Beyond the rows that the tasks left out had, what is left of the way shrinks as the weight of a
+    prior does, ``n0 / (n + n0)``: with many rows a task has its own say, as sure as it may be.
     """
-    at, sizes = np.log1p(rows_a_class), np.log1p(found["sizes"])
-    logs = np.interp(at, sizes, np.log(found["multiples"]))
-    further = np.maximum(1.0, rows_a_class / max(found["sizes"][-1], 1.0))
-    return np.exp(logs), 1.0 - (1.0 - np.interp(at, sizes, found["shares"])) / further
+    rows, sizes, shares = np.asarray(rows_a_class, dtype=float), found["sizes"], found["shares"]
+    at, known = np.log1p(rows), np.log1p(sizes)
+    last, own = max(sizes[-1], 1.0), max(shares[-1], LEAST_SHARE)
+    prior_rows = last * (1.0 - own) / own
+    fade = (last + prior_rows) / (np.maximum(rows, last) + prior_rows)
+    alone = np.log(found["alone"])
+    logs = alone + (np.interp(at, known, np.log(found["multiples"])) - alone) * fade
+    # Before any row there is no way to go: what was found for it is not about the first rows.
+    tried = sizes > 0 if len(sizes) > 1 else sizes >= 0
+    left = (1.0 - np.interp(at, known[tried], shares[tried])) * fade
+    return np.exp(logs), np.where(rows > 0, 1.0 - left, 1.0)

@@ -108,17 +108,17 @@ class MixedLearner(MarginalLearner):
         many = n_tasks >= TASKS_FOR_A_FLAT_PRIOR * p
         flat = self.mean_prior == "flat" or (self.mean_prior == "auto" and many)
         # What the rows say nothing of is as wide as the prior; without one it is held at zero.
-        ridge = unknown_directions(sums.gram.sum(0)) * flat
+        unknown = unknown_directions(sums.gram.sum(0))
         best = None
         for form in self._forms(n_tasks, p):
             shape = _Form(form, p, min(self.rank, p))
-            found = self._minimise(shape, sums, output, flat, ridge)
+            found = self._minimise(shape, sums, output, flat, unknown)
             if best is None or found[0] < best[0]:
                 best = found
         assert best is not None
         _, factor, fit, losses = best
-        # Along what is held at zero nothing varies, either: there the search stays where it starts.
-        factor = factor - ridge @ factor / torch.linalg.eigvalsh(sums.gram.sum(0))[-1]
+        # Nothing is known to vary along it, either: there the search stays where it starts.
+        factor = factor - unknown @ factor / torch.linalg.eigvalsh(sums.gram.sum(0))[-1]
         between = fit.noise * factor @ factor.T
         # A new task varies about a mean that is itself known only so well.
         prior = between + fit.noise * torch.linalg.inv(fit.precision)
@@ -140,7 +140,7 @@ class MixedLearner(MarginalLearner):
             return ["isotropic", "diag"]
         return ["full"] if p <= FEW_COEFFICIENTS else ["isotropic", "diag", "full"]
 
-    def _minimise(self, form, sums, output, flat, ridge):
+    def _minimise(self, form, sums, output, flat, unknown):
         """Penalised deviance, factor, fit and losses at the optimum of one form."""
         like = sums.gram
         half, level = rooted(sums.gram, sums.cross[..., output : output + 1])
@@ -150,7 +150,7 @@ class MixedLearner(MarginalLearner):
             log_alpha = None if flat else theta[-1]
             return mixed_model(
                 form.factor(theta[: form.size]), log_alpha, half, level[..., 0],
-                sums.square[:, output], sums.n_rows, ridge, restricted=self.restricted,
+                sums.square[:, output], sums.n_rows, unknown * flat, restricted=self.restricted,
             )  # fmt: skip
 
         def objective(values):

@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from skmeta.base import adapt
-from skmeta.base._adapt import can_adapt, innermost
+from skmeta.base._adapt import can_adapt, cores, innermost
 from skmeta.inspection._axes import axes
 from skmeta.model_selection._targets import check_targets
 
@@ -159,7 +159,8 @@ class EmbeddingDisplay:
         """
         check_is_fitted(estimator)
         core = innermost(estimator)
-        if not hasattr(estimator, "transform") or not can_adapt(estimator):
+        committee = cores(estimator) != [core]  # what it transforms to is its votes
+        if committee or not hasattr(estimator, "transform") or not can_adapt(estimator):
             raise ValueError(
                 f"{type(core).__name__} learns no embedding: it needs transform and adapt, as "
                 "ProtoNetClassifier, MetaSVC or RidgeHeadRegressor have."

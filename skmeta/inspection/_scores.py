@@ -17,7 +17,7 @@ from sklearn.utils import Tags, check_random_state, get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from skmeta.base._adapt import can_adapt, innermost
+from skmeta.base._adapt import can_adapt, cores, innermost
 from skmeta.base._groups import task_numbers
 from skmeta.exceptions import SkippedTaskWarning
 from skmeta.inspection._bands import used_tasks
@@ -212,11 +212,13 @@ def _would_adapt(estimator: Any) -> bool:
 
 
 def _refuse_adapted(estimator: Any) -> None:
-    core = innermost(estimator)
-    if getattr(core, "adapted_", False) and getattr(core, "n_tasks_", 1) > 1:
+    if any(
+        getattr(core, "adapted_", False) and getattr(core, "n_tasks_", 1) > 1
+        for core in cores(estimator)
+    ):
         raise ValueError(
-            f"This {type(core).__name__} is adapted to a task: at 0 rows it would answer for that "
-            "one. Pass the estimator that fit returned."
+            f"This {type(innermost(estimator)).__name__} is adapted to a task: at 0 rows it would "
+            "answer for that one. Pass the estimator that fit returned."
         )
 
 

@@ -6,12 +6,11 @@ import warnings
 from typing import Any
 
 import numpy as np
-from sklearn.ensemble import VotingClassifier, VotingRegressor
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
 from skmeta.base import MetaEstimator, adapt
-from skmeta.base._adapt import can_adapt, innermost
+from skmeta.base._adapt import can_adapt, cores
 from skmeta.base._groups import check_ids
 from skmeta.base._rows import TaskBatch
 
@@ -123,18 +122,10 @@ def predict_tasks(
             stacklevel=2,
         )
     batch = TaskBatch(support.astype(np.int64), query, len(ids))
-    if not _in_one_go(estimator):
+    if not all(isinstance(core, MetaEstimator) or not can_adapt(core) for core in cores(estimator)):
         return _one_by_one(estimator, X_support, y_support, X, batch, method, options)
     adapted = adapt(estimator, X_support, y_support, _batch=batch)
     return getattr(adapted, method)(X, **options)
-
-
-def _in_one_go(estimator: Any) -> bool:
-    """Whether all that adapts in an estimator takes many tasks at once."""
-    core = innermost(estimator)
-    if isinstance(core, VotingRegressor | VotingClassifier):
-        return all(_in_one_go(one) or not can_adapt(one) for one in core.estimators_)
-    return isinstance(core, MetaEstimator)
 
 
 def _one_by_one(

@@ -95,6 +95,8 @@ def test_trials_count_by_their_tasks():
                 if loss < least:
                     least, expected = loss, (np.exp(power), share)
         np.testing.assert_allclose((found["multiples"][i], found["shares"][i]), expected)
+    alone = GRID[np.argmin(totals[-1][-1] + PRIOR * GRID**2)]
+    np.testing.assert_allclose(np.log(found["alone"]), alone)
     assert best_multiples([[], []]) is None
 
 
@@ -105,6 +107,7 @@ def test_tasks_with_classes_of_their_own_go_all_the_way():
     np.testing.assert_array_equal(found["shares"], [1.0])
     expected = GRID[np.argmin(line + PRIOR * GRID**2)]
     np.testing.assert_allclose(np.log(found["multiples"]), [expected])
+    np.testing.assert_allclose(np.log(found["alone"]), expected)
 
 
 def test_a_part_of_the_way_leaves_classes_that_are_not_there():
@@ -115,14 +118,23 @@ def test_a_part_of_the_way_leaves_classes_that_are_not_there():
     np.testing.assert_array_equal(found, expected)
 
 
-def test_between_sizes_it_is_interpolated_and_beyond_them_it_stays():
-    found = {"sizes": np.array([1.0, 5.0]), "multiples": np.array([0.5, 0.125])}
-    found["shares"] = np.array([0.2, 0.6])
+def test_between_sizes_it_is_interpolated_and_beyond_them_a_task_has_its_own_say():
+    found = {"sizes": np.array([0.0, 1.0, 5.0]), "multiples": np.array([2.0, 0.5, 0.125])}
+    found |= {"shares": np.array([1.0, 0.2, 0.6]), "alone": np.array(0.25)}
+    multiples, shares = calibrated_at(found, np.array([0, 0.5, 1, 2, 5, 20, np.inf]))
+    half = np.log(1.5) / np.log(2)
     part = (np.log(3) - np.log(2)) / (np.log(6) - np.log(2))
-    multiples, shares = calibrated_at(found, np.array([0, 1, 2, 5, 20, np.inf]))
-    np.testing.assert_allclose(multiples, [0.5, 0.5, 0.5 * 0.25**part, 0.125, 0.125, 0.125])
-    # What is left of the way shrinks with the rows that no task left out had.
-    np.testing.assert_allclose(shares, [0.2, 0.2, 0.2 + 0.4 * part, 0.6, 0.9, 1.0])
+    # Weight of a prior as strong as 5 (1 - .6) / .6 rows, and 1 - .6 after 5 of them.
+    fade = (5 + 10 / 3) / (20 + 10 / 3)
+    expected = [2.0, 2 * 0.25**half, 0.5, 0.5 * 0.25**part, 0.125, 0.25 * 0.5**fade, 0.25]
+    np.testing.assert_allclose(multiples, expected)
+    np.testing.assert_allclose(shares, [1, 0.2, 0.2, 0.2 + 0.4 * part, 0.6, 1 - 0.4 * fade, 1])
+
+
+def test_many_rows_are_heard_even_where_a_few_were_not():
+    found = {"sizes": np.array([0.0, 5.0]), "multiples": np.ones(2), "alone": np.array(1.0)}
+    shares = calibrated_at(found | {"shares": np.zeros(2)}, np.array([5, 10, 50, 1e4]))[1]
+    np.testing.assert_allclose(shares, 1 - 50 / (np.array([5, 10, 50, 1e4]) + 45))
 
 
 # ---------------------------------------------------------------- in the estimators
@@ -168,6 +180,26 @@ def test_where_tasks_are_alike_a_row_or_two_do_no_harm(name):
         )
         losses.append(log_loss(y[query], proba))
     assert max(losses) < losses[0] + 0.015
+
+
+@pytest.mark.parametrize("name", ["MetaSVC", "RidgeHeadClassifier"])
+def test_more_rows_than_any_task_left_out_had_do_little_harm(name):
+    """The multiple that was found for scores of the population is not that of a task's own."""
+    rng = np.random.default_rng(0)
+    groups = np.concatenate([np.repeat(np.arange(30), 16), np.repeat(np.arange(30, 36), 200)])
+    X = rng.normal(size=(len(groups), 4))
+    y = np.where(X[:, 0] + rng.logistic(size=len(groups)) > 0, "yes", "no")
+    model = small(name, max_epochs=5, early_stopping=True)
+    model.fit(X[:480], y[:480], groups=groups[:480])
+    own = model._sibling(_sharpness=None)
+    order = np.concatenate([np.arange(480), 480 + np.arange(1200) % 200])
+    shown, query = (order < 580) & (groups >= 30), (order >= 580) & (groups >= 30)
+    losses = []
+    for one in (model, own):
+        rows = X[shown], y[shown], groups[shown], X[query], groups[query]
+        losses.append(log_loss(y[query], predict_tasks(one, *rows, method="predict_proba")))
+    assert losses[0] < losses[1] + 0.01
+    assert losses[0] < 0.75
 
 
 @pytest.mark.parametrize("name", SHARP)

@@ -5,6 +5,7 @@ import pytest
 import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.ensemble import VotingClassifier, VotingRegressor
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GroupKFold, cross_val_score
@@ -13,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 import skmeta
 from skmeta.base._adapt import can_adapt
-from skmeta.inspection import AdaptationCurveDisplay
+from skmeta.inspection import AdaptationCurveDisplay, EmbeddingDisplay
 from skmeta.model_selection import TaskScorer, compare_tasks, predict_tasks
 from tests.base.tasks import alphabets, maml, proto, wards, waves
 
@@ -121,3 +122,21 @@ def test_no_support_row():
     model = three().fit(X, Y, groups=GROUPS)
     with pytest.raises(ValueError, match="at least one support row"):
         skmeta.adapt(model, X[:0], Y[:0])
+
+
+def test_an_adapted_committee_has_no_curve_and_no_embedding():
+    pytest.importorskip("matplotlib")
+    model = three().fit(X, Y, groups=GROUPS)
+    with pytest.raises(ValueError, match="adapted"):
+        AdaptationCurveDisplay.from_estimator(skmeta.adapt(model, X[:4], Y[:4]), X, Y, GROUPS)
+    with pytest.raises(ValueError, match="learns no embedding"):
+        EmbeddingDisplay.from_estimator(model, X[:4], Y[:4], X)
+
+
+def test_before_fit():
+    for call in (
+        lambda: skmeta.adapt(three(), X[:4], Y[:4]),
+        lambda: predict_tasks(three(), X[:4], Y[:4], GROUPS[:4], X, GROUPS),
+    ):
+        with pytest.raises(NotFittedError):
+            call()

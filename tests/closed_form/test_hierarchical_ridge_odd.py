@@ -204,6 +204,21 @@ def test_what_no_row_says_is_held_at_zero_or_as_wide_as_the_prior():
             assert 0.5 < spread / np.sqrt(np.mean(slopes[:-1] ** 2)) < 2
 
 
+@pytest.mark.parametrize("covariance", ["diag", "full", "low_rank"])
+def test_a_constant_column_leaves_the_fit_alone_with_hardly_any_noise(covariance):
+    """The search begins where noise is next to nothing, too, whatever is unknown."""
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        groups, X = np.repeat(np.arange(12), 8), rng.normal(size=(96, 2))
+        y = rng.normal(size=12)[groups] + (rng.normal(1, 0.5, (12, 2))[groups] * X).sum(1)
+        y += 1e-4 * rng.normal(size=96)
+        model = HierarchicalRidge(covariance=covariance, mean_prior="ridge")
+        noise = model.fit(X, y, groups=groups).noise_var_
+        wide = np.column_stack([X, np.full(96, 3.0)])
+        assert model.fit(wide, y, groups=groups).noise_var_ == pytest.approx(noise, rel=0.05)
+        assert_allclose(model.coef_cov_.iloc[-1], 0, atol=1e-6)
+
+
 @pytest.mark.parametrize("method", ["reml", "ml"])
 @pytest.mark.parametrize("extra", ["constant", "copies"])
 def test_columns_that_say_nothing_leave_the_others_alone(extra, method):
