@@ -273,7 +273,10 @@ def test_support_vectors_give_the_weights():
     lengths, scale = model.learner_.lengths().tolist(), model.learner_.scale().item()
     embedded = np.column_stack([lengths[0] * model.transform(X), np.full(len(X), lengths[1])])
     weights = model.meta_params_["common_weights"] + embedded[:20].T @ adapted.dual_coef_
-    scores = adapted._multiples() * scale * (embedded @ weights)
+    own = scale * (embedded @ weights)
+    multiple, share = adapted._calibration()
+    before = scale * (embedded @ model.meta_params_["common_weights"])
+    scores = multiple * (share * own + (1 - share) * before)
     assert_allclose(adapted.decision_function(X), scores[:, 1] - scores[:, 0], rtol=1e-4, atol=1e-5)
     for name in ("dual_coef_", "support_"):
         with pytest.raises(AttributeError, match=f"{name} is there after adapt"):
