@@ -179,7 +179,7 @@ class LogisticLearner(MarginalLearner):
         for _ in range(LEVEL_ROUNDS):
             told = self.predict(self.prior(), query).exp().mean(0)
             off = shares.log() - told.log()
-            intercepts += 2 * self.table.to(off).T @ off  # contrasts have the length 1/sqrt(2)
+            intercepts += 2 * self.table.T @ off  # contrasts have the length 1/sqrt(2)
             if float(off.abs().max()) < LEVEL_SETTLED:
                 break
 

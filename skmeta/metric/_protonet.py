@@ -97,7 +97,7 @@ class ProtoNetLearner(EmbeddingLearner):
         if self.n_classes is not None:
             assert rows.y is not None
             counts = torch.bincount(rows.y, minlength=self.n_classes).clamp(min=1)
-            log_share = (counts / len(rows.y)).log().to(rows.x)
+            log_share = (counts.to(rows.x) / len(rows.y)).log()
             self._prior = {**self._prior, "log_share": log_share[None]}
 
     def condition(self, support: TaskRows) -> State:
@@ -246,7 +246,7 @@ class ProtoNetClassifier(ClassLoss, EmbeddingMixin, MetaClassifier):
     meta_params_ : dict of str to ndarray
         What all tasks share: the embedding and the temperature.
     state_ : dict of str to Tensor
-        The prototypes that ``predict`` uses.
+        The prototypes that ``predict`` uses, and how frequent shared classes are.
     adapted_ : bool
         Whether ``predict`` answers for one task, or for the population (prototypes pooled over all
         training rows).
