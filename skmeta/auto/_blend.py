@@ -11,6 +11,8 @@ import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import logsumexp, softmax
 
+from skmeta.base._width import needed_factor
+
 # The loss over all support sizes counts for so much in the weights of each: they change slowly.
 SMOOTHING = 0.5
 # Prior of the weights, as strong as so many tasks: equal for members that are equally good.
@@ -191,6 +193,20 @@ def blend_weights(parts: Sequence[Judged]) -> np.ndarray:
     return np.array(weights)
 
 
+def some_adapting(weights: np.ndarray, losses: np.ndarray, adapts: np.ndarray) -> np.ndarray:
+    """The same weights with a member that adapts at the last size: the best, if there was none.
+
+    It has the say where a task brings more rows than any that was judged.
+    """
+    if weights[-1, adapts].any():
+        return weights
+    best = np.flatnonzero(adapts)[losses[-1, adapts].argmin()]
+    weights = weights.copy()
+    weights[-1] *= 1 - LEAST_WEIGHT
+    weights[-1, best] = LEAST_WEIGHT
+    return weights
+
+
 def _pulled_loss(
     parts: Sequence[Judged], shares: np.ndarray, pull: float, prior: np.ndarray, w: np.ndarray
 ) -> tuple[float, np.ndarray]:
@@ -252,18 +268,6 @@ def calibration(part: LeftOut, weights: np.ndarray) -> float:
     centre, spread = pooled(part.mean, part.std, rows, part.typical, part.scale)
     z = np.abs(part.y - centre) / np.maximum(spread, 1e-12)
     return float(np.clip(needed_factor(z, part.row_weight).mean(), 0.5, 3.0))
-
-
-def needed_factor(z: np.ndarray, row_weight: np.ndarray) -> np.ndarray:
-    """Factors on standard deviations, so that 90 % intervals hold 90 % of the rows: (columns,).
-
-    ``z`` (rows, columns) are the errors in units of the standard deviations.
-    """
-    order = np.argsort(z, axis=0)
-    share = np.cumsum(row_weight[order], axis=0)
-    place = (share < 0.9).sum(axis=0).clip(max=len(z) - 1)
-    found = np.take_along_axis(np.take_along_axis(z, order, 0), place[None], 0)[0]
-    return found / 1.6449
 
 
 def sharpness(part: LabelsLeftOut, weights: np.ndarray) -> float:

@@ -13,6 +13,7 @@ from skmeta.auto._members import Team
 from skmeta.base import MetaRegressor
 from skmeta.base._feature import out_of_task
 from skmeta.base._rows import TOO_FAR
+from skmeta.base._width import CalibratedSpread
 from skmeta.closed_form._alpaca import ALPaCARegressor
 from skmeta.closed_form._hierarchical_gp import HierarchicalGPRegressor
 from skmeta.closed_form._hierarchical_ridge import HierarchicalRidge
@@ -74,6 +75,8 @@ class Regressors(Team):
                     own = np.unique(numbers, return_inverse=True)[1]
                     shared = out_of_task("boosting", X, y.reshape(len(y), -1), own)
                 estimator._out_of_task = shared
+            if isinstance(estimator, CalibratedSpread):
+                estimator._calibrates = False  # the blend does, on the same tasks
             fits[name] = estimator.fit(X, y, groups=numbers)
         return fits
 
@@ -115,8 +118,9 @@ class AutoMetaRegressor(AutoMeta, MetaRegressor):
     Parameters
     ----------
     n_support : int or sequence of int, default=(0, 1, 3, 5, 10)
-        Numbers of support rows to choose for. Between them weights are interpolated. Those that no
-        two tasks have are left out; if none above 0 is left, the largest that two have is taken.
+        Numbers of support rows to choose for. Between them weights are interpolated; the more rows
+        a task has beyond the largest, the more have members that adapt the say. Those that no two
+        tasks have are left out; if none above 0 is left, the largest that two have is taken.
     cv : int, default=5
         Folds of tasks, at most as many as there are tasks. Three where two would leave a single
         task to learn from.
@@ -241,7 +245,7 @@ class AutoMetaRegressor(AutoMeta, MetaRegressor):
         values, spread = pooled(
             (mean - self.y_mean_) / self.y_scale_,
             std / self.y_scale_,
-            self._at(n_rows, self._weights),
+            self._weights_at(n_rows),
             *self._spreads_at(n_rows),
         )
         values = values * self.y_scale_ + self.y_mean_

@@ -73,7 +73,7 @@ def judge(
             learner.set_prior(trained)
         for size in sizes[:1] if alone else sizes:
             generator = torch.Generator().manual_seed(seed)
-            drawn = _episodes(left_out, size, n_classes, generator)
+            drawn = draw_sized(left_out, size, n_classes, generator)
             if drawn is None:
                 continue
             n_tasks, episodes = drawn
@@ -92,7 +92,7 @@ def judge(
     return found
 
 
-def _episodes(
+def draw_sized(
     sampler: RowSampler | WaySampler, size: float, n_classes: int | None, generator: Generator
 ) -> tuple[int, Episodes] | None:
     """Episodes with ``size`` labelled rows a class, and of how many tasks they are."""

@@ -42,9 +42,13 @@ class Updatable:
             raise ValueError("update is for an estimator adapted to one task, not to a batch.")
         new = self.adapt(X, y)
         if self.adapted_:
-            learner = cast(SpreadLearner, self.learner_)
-            new.state_ = learner.merge(self.state_, new.state_)
+            self._join(new)
         return new
+
+    def _join(self: Any, new: Any) -> None:
+        """Add the rows behind ``self`` to those of a sibling that has seen further ones."""
+        learner = cast(SpreadLearner, self.learner_)
+        new.state_ = learner.merge(self.state_, new.state_)
 
 
 class SpreadMixin:
@@ -76,7 +80,11 @@ class SpreadMixin:
             return mean
         variance = self._outputs(X, "predict_variance")
         with np.errstate(over="ignore"):
-            std = np.sqrt(variance) * self.y_scale_
+            std = np.sqrt(variance) * self._stretch() * self.y_scale_
         if not np.isfinite(std).all():
             raise ValueError(TOO_FAR)
         return mean, std.reshape(mean.shape)
+
+    def _stretch(self) -> Any:
+        """Factor on the standard deviations: a number, or (n_rows, n_outputs)."""
+        return 1.0

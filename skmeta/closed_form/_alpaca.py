@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from skmeta.base._embedding import embedding_width
-from skmeta.base._spread import SpreadMixin, Updatable
+from skmeta.base._spread import Updatable
+from skmeta.base._width import CalibratedSpread
 from skmeta.closed_form._alpaca_learner import ALPaCALearner
 from skmeta.closed_form._head_regressor import HeadRegressor
 
 
-class ALPaCARegressor(Updatable, SpreadMixin, HeadRegressor):
+class ALPaCARegressor(CalibratedSpread, Updatable, HeadRegressor):
     """Bayesian linear regression on a learned embedding, with a learned prior: ALPaCA.
 
     Meta-training learns the embedding, mean and covariance of the weights over tasks, and the
@@ -107,10 +108,10 @@ class ALPaCARegressor(Updatable, SpreadMixin, HeadRegressor):
     The columns of X (of the default net; standardised) and a constant stand beside the embedding:
     where tasks are lines, there is nothing left for the net to do. Units of tanh are constant far
     from the training rows, and standard deviations grow there with the columns' own slopes alone:
-    do not trust them. Random levels make the prior a little wider than the tasks are; a net trained
-    on some twenty tasks is too sure of itself all the same: there HierarchicalGPRegressor has the
-    better intervals. The state of a task that has seen one row tells that row's embedding, up to
-    its sign.
+    do not trust them. A net is too sure of new tasks, the more so the fewer it was trained on:
+    intervals are made as wide, or as narrow, as training tasks left out ask for, by their support
+    rows (those that early stopping leaves out; without any they stay as they are). The state of a
+    task that has seen one row tells that row's embedding, up to its sign.
 
     References
     ----------

@@ -131,10 +131,14 @@ class ALPaCALearner(EmbeddingLearner, SpreadLearner):
         """The prior itself; for one task all its rows."""
         if rows.n_tasks == 1:
             super().set_prior(rows)
-            return
+        else:
+            self._prior = self.before_any_row()
+
+    def before_any_row(self) -> State:
+        """The state of a task that nothing is known of."""
         size, n_outputs = self.mean_weights.shape
         nothing = self.root.detach().new_zeros(1, 1, size + n_outputs)
-        self._prior = {"root": nothing[..., :size], "rest": nothing[..., size:]}
+        return {"root": nothing[..., :size], "rest": nothing[..., size:]}
 
 
 def _condensed(z: Tensor, rest: Tensor) -> State:
