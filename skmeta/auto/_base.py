@@ -14,9 +14,10 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmeta._optional import require
-from skmeta.auto._blend import blend_weights
+from skmeta.auto._blend import blend_weights, some_adapting
 from skmeta.auto._members import Team, fit_members, predict_left_out
 from skmeta.base._constraints import POSITIVE_INT
+from skmeta.base._episodes import EVERY_TASK_HAS_ONE_ROW
 from skmeta.base._estimator import MetaEstimator
 from skmeta.base._rows import TaskBatch, refuse_empty
 from skmeta.core.learner import Learner
@@ -89,7 +90,7 @@ class AutoMeta(MetaEstimator):
         self._fit_targets(y, numbers, n_tasks, groups is not None)
         n_useful = n_tasks if n_tasks == 1 else int((np.bincount(numbers) > 1).sum())
         if n_useful == 0:
-            raise ValueError(self._no_episode)
+            raise ValueError(EVERY_TASK_HAS_ONE_ROW)
         y = self._targets(y)
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(np.iinfo(np.int32).max))
@@ -110,7 +111,7 @@ class AutoMeta(MetaEstimator):
                 left_out = {size: part.beside(more[size]) for size, part in left_out.items()}
                 candidates |= later
             names = self._team.roles_of(candidates)
-            self._choose(left_out)
+            self._choose(left_out, names)
         used = self._weights.max(axis=0) > 0
         self._names = [name for name, some in zip(names, used, strict=True) if some]
         self._compared = names
@@ -197,15 +198,17 @@ class AutoMeta(MetaEstimator):
 
         return tqdm(arriving, total=n_folds, desc=f"compare {', '.join(names)}", unit="fold")
 
-    def _choose(self, left_out: dict[int, Any]) -> None:
+    def _choose(self, left_out: dict[int, Any], names: list[str]) -> None:
         parts = list(left_out.values())
         self._sizes = np.array(list(left_out), dtype=float)
-        self._weights = blend_weights(parts)
+        losses = np.array([part.losses() for part in parts])
+        adapts = np.array([self._team.roles[name][1] for name in names])
+        self._weights = some_adapting(blend_weights(parts), losses, adapts)
         pairs = list(zip(parts, self._weights, strict=True))
         self._about = np.array([part.about for part in parts])
         self._factors = np.array([self._factor(part, w) for part, w in pairs])
         blend = [part.loss(w)[0] for part, w in pairs]
-        self._scores = np.column_stack([[part.losses() for part in parts], blend])
+        self._scores = np.column_stack([losses, blend])
 
     # ---------------------------------------------------------------- adapt and predict
 
@@ -288,6 +291,22 @@ class AutoMeta(MetaEstimator):
             self._names, self.members_, self._population, X, **self._asked()
         )
         return answers, np.broadcast_to(self._n_rows, len(X))
+
+    def _weights_at(self, n_rows: np.ndarray) -> np.ndarray:
+        """Weights of the members for these sizes: (n_rows, n_members).
+
+        Beyond the sizes that were judged, what they had to say counts less and less, as a prior
+        does that is worth as many rows; the members that adapt take over. Else a task with many
+        rows would never have its own say.
+        """
+        weights = self._at(n_rows, self._weights)
+        adapts = [self._team.roles[name][1] for name in self._names]
+        last = max(self._sizes[-1], 1.0)
+        many = n_rows > last
+        own = weights[many] * adapts
+        heard = last / n_rows[many, None]
+        weights[many] = heard * weights[many] + (1 - heard) * own / own.sum(axis=1, keepdims=True)
+        return weights
 
     def _at(self, n_rows: np.ndarray, table: np.ndarray) -> np.ndarray:
         """What a table by support size (n_sizes, ...) has for these sizes: (n_rows, ...)."""

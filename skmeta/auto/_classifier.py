@@ -91,8 +91,9 @@ class AutoMetaClassifier(AutoMeta, MetaClassifier):
     Parameters
     ----------
     n_support : int or sequence of int, default=(0, 1, 3, 5, 10)
-        Numbers of support rows to choose for. Between them weights are interpolated. Those that no
-        two tasks have are left out; if none above 0 is left, the largest that two have is taken.
+        Numbers of support rows to choose for. Between them weights are interpolated; the more rows
+        a task has beyond the largest, the more have members that adapt the say. Those that no two
+        tasks have are left out; if none above 0 is left, the largest that two have is taken.
     cv : int, default=5
         Folds of tasks, at most as many as there are tasks. Three where two would leave a single
         task to learn from.
@@ -195,5 +196,5 @@ class AutoMetaClassifier(AutoMeta, MetaClassifier):
 
     def _outputs(self, X: Any, verb: str = "predict") -> np.ndarray:
         (log_proba,), n_rows = self._ask(X)
-        weights = self._at(n_rows, self._weights) * self._at(n_rows, self._factors)[:, None]
+        weights = self._weights_at(n_rows) * self._at(n_rows, self._factors)[:, None]
         return np.einsum("rm,rmc->rc", weights, log_proba)

@@ -5,9 +5,11 @@ from functools import partial
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from sklearn.linear_model import LinearRegression
 
 from skmeta import ALPaCARegressor, AutoMetaRegressor, HierarchicalRidge
 from skmeta.auto import _regressor
+from skmeta.auto._blend import some_adapting
 from skmeta.auto._regressor import Regressors
 from skmeta.model_selection import TaskScorer, predict_tasks
 
@@ -132,6 +134,54 @@ def test_tables_are_interpolated_in_the_number_of_rows(lines):
         assert found.shape == (5, len(model._names), 1)
         assert_allclose(np.log(found[[0, 1, 3, 4]]), part[[0, 1, 2, 2]])
         assert_allclose(np.log(found[2]), (1 - share) * part[1] + share * part[2])
+
+
+def test_beyond_the_sizes_that_were_judged_those_that_adapt_take_over(lines):
+    model = lines[0]
+    names = ["pooled linear", "linear", "gp"]
+    weights = np.array([[1.0, 0.0, 0.0], [0.5, 0.2, 0.3], [0.6, 0.1, 0.3]])
+    model = model._sibling(_names=names, _weights=weights)  # judged with 0, 2 and 5 rows
+    found = model._weights_at(np.array([0, 2, 5, 10, 5000]))
+    assert_allclose(found[:3], weights)
+    own = np.array([0.0, 0.25, 0.75])
+    assert_allclose(found[3], 0.5 * weights[2] + 0.5 * own)
+    assert_allclose(found[4], 0.001 * weights[2] + 0.999 * own)
+    assert_allclose(model._sibling(_sizes=np.zeros(1), _weights=weights[1:2])._weights_at(
+        np.array([0, 1, 4])), [weights[1], weights[1], 0.25 * weights[1] + [0, 0.3, 0.45]]
+    )  # fmt: skip
+
+
+def test_some_member_that_adapts_stays():
+    weights, losses = np.array([[1.0, 0, 0, 0], [0.7, 0.3, 0, 0]]), np.ones((2, 4))
+    losses[1] = [1, 0.5, 3, 2]
+    adapts = np.array([False, False, True, True])
+    expected = [[1.0, 0, 0, 0], [0.98 * 0.7, 0.98 * 0.3, 0, 0.02]]
+    assert_allclose(some_adapting(weights, losses, adapts), expected)
+    assert some_adapting(weights, losses, np.array([False, True, True, True])) is weights
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_task_with_many_rows_is_learned_though_tasks_in_training_had_few(seed):
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(20), 4)
+    X, coef = rng.normal(size=(80, 2)), 0.4 * rng.normal(size=(20, 3)) + [0, 1, 1]
+    y = coef[groups, 0] + (coef[groups, 1:] * X).sum(1) + rng.normal(size=80)
+    model = AutoMetaRegressor(cv=3, n_repeats=3, random_state=0).fit(X, y, groups=groups)
+    error = {"auto": [], "pooled": [], "alone": []}
+    for level, *slopes in 0.4 * rng.normal(size=(10, 3)) + [0, 1, 1]:
+        X = rng.normal(size=(500, 2))
+        f = level + X @ slopes
+        y = f + rng.normal(size=500)
+        own = LinearRegression().fit(X[:400], y[:400])
+        for name, one in (
+            ("auto", model.adapt(X[:400], y[:400])),
+            ("pooled", model),
+            ("alone", own),
+        ):
+            error[name].append(np.mean((one.predict(X[400:]) - f[400:]) ** 2))
+    auto, pooled, alone = (np.mean(values) for values in error.values())
+    assert auto < 0.06 * pooled  # .15 and more, as long as pooled models kept their say
+    assert auto < alone + 0.03
 
 
 @pytest.mark.parametrize("k", [0, 2, 4])
