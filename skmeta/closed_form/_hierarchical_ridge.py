@@ -32,7 +32,8 @@ class HierarchicalRidge(SpreadRegressor):
         Form of the covariance of the coefficients between tasks. "isotropic" is one variance for
         the intercept and one for all slopes (of standardised columns). "auto" compares these two
         and, with at least five tasks a coefficient, "full" by Schwarz's criterion; up to three
-        coefficients it then takes "full" without asking.
+        coefficients it then takes "full" without asking, if there are twenty rows, beyond the first
+        of every task, for each of its numbers.
     rank : int, default=2
         Rank of the covariance with ``covariance="low_rank"``.
     mean_prior : {"auto", "flat", "ridge"}, default="auto"
@@ -90,12 +91,20 @@ class HierarchicalRidge(SpreadRegressor):
     :meth:`task_effects` gives. Without random slopes a linear mixed model is not quite one of the
     forms; with ``covariance="isotropic"`` their common variance may come out as nothing.
 
+    Tasks of one to three rows hardly tell noise from what varies between tasks, and a likelihood
+    may take the noise for nothing. With fewer than 100 rows beyond the first of every task the
+    standard deviation of the noise has a prior, a power of it of one at most that fades with these
+    rows; all else is as the method says.
+
     References
     ----------
     Laird and Ware (1982). Random-effects models for longitudinal data. Equations 3.1 to 3.5.
 
     Bates, Maechler, Bolker and Walker (2015). Fitting linear mixed-effects models using lme4.
     Equations 33 to 42 (the profiled criteria).
+
+    Chung, Rabe-Hesketh, Dorie, Gelman and Liu (2013). A nondegenerate penalized likelihood
+    estimator for variance parameters in multilevel models. (Priors that avoid the boundary.)
 
     Examples
     --------

@@ -100,8 +100,9 @@ class MetaSVC(HeadClassifier):
     support_ : ndarray of int
         Which of the rows given to ``adapt`` are support vectors. Only after it.
     dual_coef_ : ndarray of shape (n_rows, n_classes)
-        Dual coefficients of the rows given to ``adapt``: the weights of ``classes_`` are the sum of
-        embedded rows times these. Only after it.
+        Dual coefficients of the rows given to ``adapt``: what they add to the weights of
+        ``classes_`` is the sum of embedded rows times these (for shared classes beside the weights
+        that all tasks share; see the notes). Only after it.
     classes_ : ndarray of shape (n_classes,)
         Labels that ``predict`` chooses from. With task-specific classes, ``adapt`` sets them from
         the support.

@@ -31,9 +31,14 @@ OTHER_SPREADS = (0.05, 5.0, 500.0, 5e4)
 # A flat prior on the mean asks for so many tasks a coefficient, free covariances for so many.
 TASKS_FOR_A_FLAT_PRIOR = 8
 TASKS_FOR_COVARIANCES = 5
-# Up to so many coefficients their covariances are free where there are tasks enough; beyond, they
-# have to earn their number.
+# Up to so many coefficients their covariances are free where there are tasks enough, and so many
+# rows beyond a task's first for each of their numbers; else they have to earn their number.
 FEW_COEFFICIENTS = 3
+ROWS_FOR_COVARIANCES = 20
+# Next to no noise explains small tasks too well. With few rows beyond the first of a task the prior
+# of its standard deviation is a power of it, to keep off the boundary (Chung et al., 2013): the
+# first number over these rows, one at most, and nothing from the second number on. It has no scale.
+SHYNESS, ROWS_FOR_NOISE = 10.0, 100
 # Noise is no less than 1e-5 of the standard deviation of y: slopes may be 1e10 times as large.
 LOG_ALPHA_BOUNDS = (-45.0, 20.0)
 # Support rows beyond so many standard deviations are of other units: in their squares, which are
@@ -105,14 +110,18 @@ class MixedLearner(MarginalLearner):
     def _fit_output(self, sums: Moments, output: int) -> list[float]:
         """Fit one output; the losses of the search that found the best."""
         n_tasks, p = sums.gram.shape[:2]
+        more_rows = sums.n_rows - n_tasks
         many = n_tasks >= TASKS_FOR_A_FLAT_PRIOR * p
         flat = self.mean_prior == "flat" or (self.mean_prior == "auto" and many)
         # What the rows say nothing of is as wide as the prior; without one it is held at zero.
         unknown = unknown_directions(sums.gram.sum(0))
         best = None
-        for form in self._forms(n_tasks, p):
+        shy = 0.0
+        if n_tasks > 1:
+            shy = min(1.0, max(0.0, SHYNESS / more_rows - SHYNESS / ROWS_FOR_NOISE))
+        for form in self._forms(n_tasks, p, more_rows):
             shape = _Form(form, p, min(self.rank, p))
-            found = self._minimise(shape, sums, output, flat, unknown)
+            found = self._minimise(shape, sums, output, flat, unknown, shy)
             if best is None or found[0] < best[0]:
                 best = found
         assert best is not None
@@ -130,17 +139,18 @@ class MixedLearner(MarginalLearner):
             self.noise[output] = fit.noise
         return losses
 
-    def _forms(self, n_tasks: int, p: int) -> list[str]:
-        """Forms of the covariance to compare."""
+    def _forms(self, n_tasks: int, p: int, more_rows: int) -> list[str]:
+        """Forms of the covariance to compare; ``more_rows``: beyond the first of every task."""
         if n_tasks == 1:
             return ["none"]  # nothing can be said of what varies between tasks
         if self.covariance != "auto":
             return [self.covariance]
         if n_tasks < TASKS_FOR_COVARIANCES * p:
             return ["isotropic", "diag"]
-        return ["full"] if p <= FEW_COEFFICIENTS else ["isotropic", "diag", "full"]
+        free = p <= FEW_COEFFICIENTS and more_rows >= ROWS_FOR_COVARIANCES * p * (p + 1) // 2
+        return ["full"] if free else ["isotropic", "diag", "full"]
 
-    def _minimise(self, form, sums, output, flat, unknown):
+    def _minimise(self, form, sums, output, flat, unknown, shy):
         """Penalised deviance, factor, fit and losses at the optimum of one form."""
         like = sums.gram
         half, level = rooted(sums.gram, sums.cross[..., output : output + 1])
@@ -150,7 +160,8 @@ class MixedLearner(MarginalLearner):
             log_alpha = None if flat else theta[-1]
             return mixed_model(
                 form.factor(theta[: form.size]), log_alpha, half, level[..., 0],
-                sums.square[:, output], sums.n_rows, unknown * flat, restricted=self.restricted,
+                sums.square[:, output], sums.n_rows - shy, unknown * flat,
+                restricted=self.restricted,
             )  # fmt: skip
 
         def objective(values):

@@ -87,7 +87,7 @@ def mixed_model(
     half: Tensor,
     level: Tensor,
     square: Tensor,
-    n_rows: int,
+    n_rows: float,
     ridge: Tensor,
     *,
     restricted: bool,

@@ -5,6 +5,8 @@ import warnings
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.linalg import block_diag
+from scipy.stats import multivariate_normal
 from sklearn.base import clone
 
 from skmeta import HierarchicalRidge
@@ -272,3 +274,65 @@ def test_a_column_may_be_called_intercept():
     plain = HierarchicalRidge().fit(X, y, groups=groups)
     assert_allclose(model.coef_mean_, plain.coef_mean_)
     assert plain.coef_mean_.index[0] == "intercept"
+
+
+# ---------------------------------------------------------------- tasks of one to three rows
+
+
+def patients(seed, n_tasks, n_rows=(1, 4), noise=0.5):
+    """Levels, slopes and noise; a function that draws the rows of one more patient."""
+    rng = np.random.default_rng(seed)
+
+    def one(n):
+        X, coef = rng.normal(size=(n, 2)), rng.normal(size=3) * [2.0, 0.5, 0.5]
+        return X, coef[0] + X @ (1 + coef[1:]) + noise * rng.normal(size=n)
+
+    drawn = [one(rng.integers(*n_rows)) for _ in range(n_tasks)]
+    groups = np.repeat(np.arange(n_tasks), [len(y) for _, y in drawn])
+    return (*map(np.concatenate, zip(*drawn, strict=True)), groups, one)
+
+
+@pytest.mark.parametrize("n_tasks", [10, 20])
+def test_intervals_after_training_on_tiny_tasks(n_tasks):
+    """Noise that has hardly a row to be told by must not come out as nothing."""
+    inside, noise = [], []
+    for seed in range(20):
+        X, y, groups, one = patients(seed, n_tasks)
+        model = HierarchicalRidge().fit(X, y, groups=groups)
+        noise.append(model.noise_var_)
+        for _ in range(5):
+            X, y = one(60)
+            mean, std = model.adapt(X[:20], y[:20]).predict(X[20:], return_std=True)
+            inside.append(np.mean(np.abs(y[20:] - mean) < 1.645 * std))
+    assert 0.74 < np.mean(inside) < 0.95
+    assert np.quantile(noise, 0.1) ** 0.5 > 0.2  # half a thousandth to .15 without the prior
+
+
+@pytest.mark.parametrize(("n_tasks", "n_rows"), [(18, (1, 4)), (25, (2, 4)), (60, (3, 5))])
+def test_few_rows_give_the_noise_a_prior_and_many_do_not(n_tasks, n_rows):
+    """At the maximum the dense deviance rises with the log noise as fast as the prior falls."""
+    X, y, groups, _ = patients(1, n_tasks, n_rows)
+    model = HierarchicalRidge(method="ml", covariance="full", mean_prior="flat")
+    model.fit(X, y, groups=groups)
+    Z, mean = with_constant(X), model.coef_mean_.to_numpy()
+    parts = [Z[groups == task] for task in range(n_tasks)]
+    between = block_diag(*[part @ model.coef_cov_.to_numpy() @ part.T for part in parts])
+
+    def deviance(noise):
+        within = between + noise * np.eye(len(y))
+        return -2 * multivariate_normal(Z @ mean, within).logpdf(y)
+
+    noise, step = model.noise_var_, 1e-4
+    slope = (deviance(noise * np.exp(step)) - deviance(noise * np.exp(-step))) / (2 * step)
+    power = min(1.0, max(0.0, 10 / (len(y) - n_tasks) - 0.1))
+    assert (power > 0) == (n_tasks < 60)
+    assert slope == pytest.approx(power, abs=2e-3)
+
+
+def test_without_rows_enough_free_covariances_have_to_earn_their_number():
+    X, y, groups, _ = patients(0, 40, (2, 3))
+    assert np.count_nonzero(HierarchicalRidge().fit(X, y, groups=groups).coef_cov_) < 9
+    X, y, groups, _ = patients(0, 40, (6, 7))
+    free = HierarchicalRidge().fit(X, y, groups=groups)
+    full = HierarchicalRidge(covariance="full").fit(X, y, groups=groups)
+    assert_allclose(free.coef_cov_, full.coef_cov_)
