@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import singledispatch
 from typing import Any
 
@@ -140,7 +141,14 @@ def _adapt_members(estimator: Any, X: Any, y: Any, **task: Any) -> Any:
 
 def innermost(estimator: Any) -> Any:
     """Return the estimator at the heart of pipelines, searches and the like."""
+    *_, heart = outside_in(estimator)
+    return heart
+
+
+def outside_in(estimator: Any) -> Iterator[Any]:
+    """Pipelines, searches and the like, one inside the other, and the estimator at their heart."""
     while True:
+        yield estimator
         if isinstance(estimator, Pipeline):
             estimator = estimator.steps[-1][1]
         elif isinstance(estimator, FrozenEstimator):
@@ -150,7 +158,7 @@ def innermost(estimator: Any) -> Any:
         elif hasattr(estimator, "regressor_"):
             estimator = estimator.regressor_
         else:
-            return estimator
+            return
 
 
 def cores(estimator: Any) -> list[Any]:

@@ -66,10 +66,15 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
                 "least two."
             )
         shared = self.shared_classes
+        overlap = len(np.unique(numbers * n_classes + codes)) > n_classes  # of labels of two tasks
+        if "shared_classes" not in self.get_params(deep=False) and n_tasks > 1 and not overlap:
+            raise ValueError(
+                f"No label occurs in two tasks. {type(self).__name__} is for labels that tasks "
+                "share; where every task has labels of its own, use ProtoNetClassifier."
+            )
         if isinstance(shared, str):
             if n_tasks > 1:
-                cells = np.unique(numbers * n_classes + codes)
-                shared = len(cells) > n_classes  # some label occurs in two tasks
+                shared = overlap
             else:
                 # Three classes or more without groups: the classic few-shot setting, where
                 # episodes draw classes. One named task, or two classes: an ordinary problem.
@@ -83,7 +88,7 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
         self.__dict__.pop("_rows_a_class", None)
         self._single = n_tasks == 1
         if self._single and self.shared_classes_:
-            self._warn_single_task()
+            self._warn_single_task(grouped)
 
     def _encode(self, y: np.ndarray, numbers: np.ndarray, n_tasks: int) -> np.ndarray:
         places = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)

@@ -17,13 +17,18 @@ TASKS_TO_HOLD_OUT = 10
 FEWEST_HELD_OUT = 3
 
 
+EVERY_TASK_HAS_ONE_ROW = (
+    "Every task has a single row: an episode needs a support and a query row of one task."
+)
+
+
 class EpisodeSampling:
     """Draws training and validation episodes from the rows of ``fit``."""
 
     device: Any
     early_stopping: Any
     validation_fraction: float
-    _no_episode = "Every task has a single row: an episode needs a support and a query row."
+    _no_episode = EVERY_TASK_HAS_ONE_ROW
 
     @abstractmethod
     def _samplers(
@@ -53,7 +58,7 @@ class EpisodeSampling:
         # A task of one row gives no episode, so it cannot be held out either.
         usable = rows.take_tasks(torch.nonzero(rows.sizes >= 2).flatten())
         if usable.n_tasks == 0:
-            raise ValueError(self._no_episode)
+            raise ValueError(EVERY_TASK_HAS_ONE_ROW)
         train, valid = self._hold_out(usable.n_tasks, generator)
 
         def sampler(tasks: torch.Tensor) -> RowSampler:

@@ -17,7 +17,7 @@ from skmeta.base._callbacks import EpochTeller, TellingFit, has_callbacks, level
 from skmeta.base._checkpoint import CheckpointFile
 from skmeta.base._constraints import MISFIT, check_layer_sizes
 from skmeta.base._fingerprint import fingerprint_of
-from skmeta.base._groups import NO_GROUPS, task_numbers
+from skmeta.base._groups import NO_GROUPS, SAME_GROUP, task_numbers
 from skmeta.base._html import Html
 from skmeta.base._pickling import Pickling
 from skmeta.base._rows import (
@@ -203,8 +203,9 @@ class MetaEstimator(EpisodicTraining, TellingFit, Html, Pickling, ABC):
     def _inference_dtype(self, device: torch.device) -> torch.dtype:
         return inference_dtype(device)
 
-    def _warn_single_task(self) -> None:
-        warnings.warn(NO_GROUPS, SingleTaskWarning, stacklevel=level_of_caller())
+    def _warn_single_task(self, grouped: bool) -> None:
+        text = SAME_GROUP if grouped else NO_GROUPS
+        warnings.warn(text, SingleTaskWarning, stacklevel=level_of_caller())
 
     def _fit_features(self, X: np.ndarray, y: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         """Standardise columns for our own nets; a module of the user's gets X as it is."""

@@ -7,10 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-NO_GROUPS = (
-    "fit got one task, so there is nothing to learn across tasks. Pass groups=, one task id a row. "
-    "Inside GridSearchCV, cross_validate and the like, groups reach the estimator only after "
-    "sklearn.set_config(enable_metadata_routing=True)."
+ONE_TASK = "fit got one task, so there is nothing to learn across tasks. "
+NO_GROUPS = ONE_TASK + (
+    "Pass groups=, one task id a row. Inside GridSearchCV, cross_validate and the like, groups "
+    "reach the estimator only after sklearn.set_config(enable_metadata_routing=True)."
+)
+SAME_GROUP = ONE_TASK + (
+    "All rows have the same id in groups. Give every task an id of its own; where tasks are held "
+    "out, as in a cross-validation, there must be three or more."
 )
 
 

@@ -10,7 +10,7 @@ from sklearn.base import RegressorMixin
 from sklearn.utils import Tags
 
 from skmeta.base._estimator import MetaEstimator
-from skmeta.base._rows import AS_NUMBERS, TOO_FAR, refuse_odd_targets, validate_rows
+from skmeta.base._rows import AS_NUMBERS, TOO_FAR, refuse_dates, refuse_odd_targets, validate_rows
 from skmeta.core.learner import Learner
 from skmeta.core.numerics import location_and_scale
 from skmeta.core.sampling import Sampler
@@ -22,6 +22,7 @@ class MetaRegressor(RegressorMixin, MetaEstimator):
 
     def _check_rows(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
         refuse_odd_targets(y)
+        refuse_dates(y, "y")
         X, y = validate_rows(
             self,
             X,
@@ -42,7 +43,7 @@ class MetaRegressor(RegressorMixin, MetaEstimator):
 
     def _fit_targets(self, y: np.ndarray, numbers: np.ndarray, n_tasks: int, grouped: bool) -> None:
         if n_tasks == 1:
-            self._warn_single_task()
+            self._warn_single_task(grouped)
         self._target_shape = y.shape[1:]
         columns = y.reshape(len(y), -1)
         self.n_outputs_ = columns.shape[1]

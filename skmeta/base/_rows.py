@@ -43,6 +43,7 @@ class TaskBatch:
 
 def validate_rows(estimator: Any, *data: Any, **checks: Any) -> Any:
     """scikit-learn's ``validate_data``; quiet where its sum of huge values is inf less inf."""
+    refuse_dates(data[0], "X")
     try:
         with np.errstate(invalid="ignore"):
             return validate_data(estimator, *data, **checks)
@@ -84,6 +85,15 @@ def refuse_odd_targets(y: Any) -> None:
     listed = isinstance(y, list | tuple) and any(v is not None and is_missing(v) for v in y)
     if listed or (hasattr(y, "isna") and np.any(y.isna())):
         raise ValueError("Input y contains NaN (missing values). Drop these rows.")
+
+
+def refuse_dates(values: Any, name: str) -> None:
+    """Refuse an array of dates or durations: of a missing one scikit-learn makes a huge number."""
+    if getattr(getattr(values, "dtype", None), "kind", "") in "mM":
+        raise ValueError(
+            f"{name} holds dates or durations, which are not numbers. Turn them into numbers of "
+            "your own choice, days since a first day, say."
+        )
 
 
 def refuse_odd_labels(y: np.ndarray, name: str = "y") -> None:

@@ -115,7 +115,8 @@ class ProtoNetLearner(EmbeddingLearner):
         state = {"prototypes": means, "present": present}
         if "log_share" in prior:
             state["log_share"] = prior["log_share"].expand(support.n_tasks, -1)
-        return state if whiten is None else {**state, "whitening": whiten}
+        # In row order: products with what is read from a file then have the same last bit.
+        return state if whiten is None else {**state, "whitening": whiten.contiguous()}
 
     def condition_tasks(self, support: TaskRows) -> State:
         """All tasks at once: prototypes need no padding; covariances do."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from inspect import signature
 from typing import Any
 
 import numpy as np
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.ensemble import VotingRegressor
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
 from skmeta.base import MetaEstimator, adapt
-from skmeta.base._adapt import can_adapt, cores
+from skmeta.base._adapt import can_adapt, cores, innermost, outside_in
 from skmeta.base._groups import check_ids
 from skmeta.base._rows import TaskBatch
 
@@ -67,7 +70,7 @@ def predict_tasks(
     ValueError
         If there is no row to predict, if ids are missing, malformed, or of different types in
         support and query, or if the estimator has no such ``method``, or ``return_std`` is asked of
-        another than "predict".
+        another than "predict", or of an estimator or a wrapper without standard deviations.
 
     Examples
     --------
@@ -87,6 +90,8 @@ def predict_tasks(
         )
     if return_std and method != "predict":
         raise ValueError(f"return_std is for method='predict', got {method!r}.")
+    if return_std:
+        _refuse_without_std(estimator)
     options = {"return_std": True} if return_std else {}
     n_support = _num_samples(X_support)
     if _num_samples(X) == 0:
@@ -126,6 +131,19 @@ def predict_tasks(
         return _one_by_one(estimator, X_support, y_support, X, batch, method, options)
     adapted = adapt(estimator, X_support, y_support, _batch=batch)
     return getattr(adapted, method)(X, **options)
+
+
+def _refuse_without_std(estimator: Any) -> None:
+    """Standard deviations are for estimators that have them, and wrappers that hand them on."""
+    for one in outside_in(estimator):
+        if isinstance(one, TransformedTargetRegressor | VotingRegressor):
+            raise ValueError(
+                f"{type(one).__name__} hands on predictions, not standard deviations. Ask the "
+                "estimator that it holds, or leave return_std out."
+            )
+    core = innermost(estimator)
+    if "return_std" not in signature(core.predict).parameters:
+        raise ValueError(f"{type(core).__name__} has no standard deviations: leave return_std out.")
 
 
 def _one_by_one(

@@ -9,6 +9,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+import skmeta
 from skmeta import MetaSVC, ProtoNetClassifier, RidgeHeadClassifier
 from skmeta.core.heads.prototypes import log_scores, prototypes, whitening
 from skmeta.core.learner import NEVER
@@ -17,6 +18,8 @@ from skmeta.core.tasks import Episodes, TaskRows
 from skmeta.metric._protonet import ProtoNetLearner
 from skmeta.model_selection import TaskScorer
 from skmeta.nets import mlp
+from tests.base.tasks import wards
+from tests.instances import small
 
 # What ProtoNetLearner needs in every test here.
 LEARNER = {"width": 4, "loss": class_loss()}
@@ -329,3 +332,13 @@ def test_turning_what_cannot_be_turned_is_refused(options, word):
     groups = np.arange(len(y)) % 3 if options.get("shared_classes") else None
     with pytest.raises(ValueError, match=word):
         ProtoNetClassifier(rotate_classes=True, **options).fit(X, y, groups=groups)
+
+
+def test_states_lie_in_row_order_so_that_files_bring_back_every_bit(tmp_path):
+    X, y, groups = wards()
+    model = small("ProtoNetClassifier", distance="mahalanobis").fit(X, y, groups=groups)
+    for one in (model, model.adapt(X[:5], y[:5])):
+        assert one.state_["whitening"].is_contiguous()
+        skmeta.save(one, tmp_path / "model")
+        loaded = skmeta.load(tmp_path / "model")
+        np.testing.assert_array_equal(loaded.predict_proba(X), one.predict_proba(X))

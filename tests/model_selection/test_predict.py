@@ -354,6 +354,14 @@ def test_standard_deviations_of_many_tasks(foreign):
     np.testing.assert_allclose(none, model.predict(X[:4], return_std=True))
     with pytest.raises(ValueError, match="return_std is for method='predict'"):
         predict_tasks(model, *data, method="predict_proba", return_std=True)
+    with pytest.raises(ValueError, match="MAMLRegressor has no standard deviations"):
+        predict_tasks(regressor(), *data, return_std=True)
+    ridge = skmeta.HierarchicalRidge()
+    logs = TransformedTargetRegressor(ridge, func=np.arcsinh, inverse_func=np.sinh)
+    with sklearn.config_context(enable_metadata_routing=True):
+        logs = make_pipeline(StandardScaler(), logs).fit(X, y, groups=groups)
+        with pytest.raises(ValueError, match="TransformedTargetRegressor hands on predictions"):
+            predict_tasks(logs, *data, return_std=True)
 
 
 class Foreign(BaseEstimator):
