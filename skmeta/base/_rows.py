@@ -89,7 +89,7 @@ def refuse_odd_targets(y: Any) -> None:
 
 def refuse_dates(values: Any, name: str) -> None:
     """Refuse an array of dates or durations: of a missing one scikit-learn makes a huge number."""
-    if getattr(getattr(values, "dtype", None), "kind", "") in "mM":
+    if getattr(getattr(values, "dtype", None), "kind", None) in ("m", "M"):
         raise ValueError(
             f"{name} holds dates or durations, which are not numbers. Turn them into numbers of "
             "your own choice, days since a first day, say."

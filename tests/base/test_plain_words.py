@@ -45,6 +45,12 @@ def test_dates_are_refused_at_adapt_and_predict_too():
         model.adapt(X, y.astype("m8[s]"))
 
 
+def test_frames_and_series_of_numbers_pass():
+    pd = pytest.importorskip("pandas")
+    X, y, groups = tasks()
+    HierarchicalRidge().fit(pd.DataFrame(X), pd.Series(y), groups=groups).predict(pd.DataFrame(X))
+
+
 @pytest.mark.parametrize("name", SHARED_ALONE)
 def test_labels_that_no_two_tasks_share_are_refused(name):
     X, y, groups = tasks()
