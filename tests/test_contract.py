@@ -248,8 +248,9 @@ def test_one_task_warns_and_is_an_ordinary_fitted_model(name):
     if not is_classifier(small(name)):
         y = 2 * X[:, 0] + 0.1 * y  # within the reach of a line
     longer = {"max_epochs": 5} if name in EPISODIC else {}
-    for ids in (None, groups[one]):
-        with pytest.warns(SingleTaskWarning, match="enable_metadata_routing"):
+    texts = {"enable_metadata_routing": None, "same id in groups": groups[one]}
+    for text, ids in texts.items():
+        with pytest.warns(SingleTaskWarning, match=text):
             model = small(name, **longer).fit(X[one], y[one], groups=ids)
         assert model.adapted_ and model.n_tasks_ == 1
         assert model.score(X[one], y[one]) > 0.8
