@@ -11,7 +11,7 @@ from joblib import Parallel, delayed
 from sklearn.model_selection import GroupKFold
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skmeta._optional import require
 from skmeta.auto._blend import blend_weights, some_adapting
@@ -19,7 +19,7 @@ from skmeta.auto._members import Team, fit_members, predict_left_out
 from skmeta.base._constraints import POSITIVE_INT
 from skmeta.base._episodes import EVERY_TASK_HAS_ONE_ROW
 from skmeta.base._estimator import MetaEstimator
-from skmeta.base._rows import TaskBatch, refuse_empty
+from skmeta.base._rows import TaskBatch, refuse_empty, validate_rows
 from skmeta.core.learner import Learner
 
 # With fewer tasks there is nothing to compare on: one is an ordinary problem, two share a line.
@@ -286,7 +286,7 @@ class AutoMeta(MetaEstimator):
     def _ask(self, X: Any) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
         """What the members answer, and how many support rows stand behind the answer to each."""
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=np.float64)
+        X = validate_rows(self, X, reset=False, dtype=np.float64)
         answers = self._team.predict(
             self._names, self.members_, self._population, X, **self._asked()
         )

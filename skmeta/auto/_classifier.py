@@ -54,6 +54,7 @@ class Classifiers(Team):
                 fits[name] = estimator.fit(X, y, numbers, shared)
                 del estimator.fit_seconds_  # the same seed, the same pickle
             else:
+                estimator._checks_labels = False  # the choice has; these may be a part of the tasks
                 fits[name] = estimator.fit(X, y, groups=numbers)
         return fits
 

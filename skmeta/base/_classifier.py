@@ -67,7 +67,11 @@ class MetaClassifier(ClassifierMixin, MetaEstimator):
             )
         shared = self.shared_classes
         overlap = len(np.unique(numbers * n_classes + codes)) > n_classes  # of labels of two tasks
-        if "shared_classes" not in self.get_params(deep=False) and n_tasks > 1 and not overlap:
+        # (Some tasks may be a part of others that do share them. A yes and a no are always shared.)
+        checked = self.__dict__.pop(
+            "_checks_labels", "shared_classes" not in self.get_params(False)
+        )
+        if checked and n_tasks > 1 and n_classes > 2 and not overlap:
             raise ValueError(
                 f"No label occurs in two tasks. {type(self).__name__} is for labels that tasks "
                 "share; where every task has labels of its own, use ProtoNetClassifier."

@@ -88,17 +88,30 @@ def refuse_odd_targets(y: Any) -> None:
 
 
 def refuse_dates(values: Any, name: str) -> None:
-    """Refuse an array of dates or durations: of a missing one scikit-learn makes a huge number."""
-    if getattr(getattr(values, "dtype", None), "kind", None) in ("m", "M"):
+    """Refuse dates and durations: of a missing one scikit-learn makes a huge number."""
+    first = values
+    while isinstance(first, list | tuple) and len(first):
+        first = first[0]
+    dtypes = getattr(first, "dtypes", None)  # of the columns of a frame
+    if not np.iterable(dtypes):
+        dtypes = [getattr(first, "dtype", None)]
+    if any(map(_is_of_time, dtypes)):
         raise ValueError(
             f"{name} holds dates or durations, which are not numbers. Turn them into numbers of "
             "your own choice, days since a first day, say."
         )
 
 
+def _is_of_time(dtype: Any) -> bool:
+    """Whether it is a type of dates or durations, numpy's, pandas' or polars'."""
+    return getattr(dtype, "kind", None) in ("m", "M") or getattr(dtype, "is_temporal", bool)()
+
+
 def refuse_odd_labels(y: np.ndarray, name: str = "y") -> None:
     """Refuse labels that are missing, or of types that cannot be sorted together."""
     missing = sum(map(is_missing, y)) if y.dtype.kind in "fO" else 0
+    if y.dtype.kind in "mM":
+        missing = int(np.isnat(y).sum())
     if missing:
         raise ValueError(f"{name} has {missing} missing labels (None). Drop these rows.")
     if y.dtype == object and len({isinstance(label, str) for label in y}) > 1:

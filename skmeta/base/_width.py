@@ -97,14 +97,16 @@ def widths_of(trials: list[list]) -> dict[str, np.ndarray] | None:
 class CalibratedSpread(SpreadMixin):
     """Intervals as wide as tasks left out in training need; for those trained in episodes."""
 
-    # Support rows of the task, or of every task of a batch; none before there is one.
+    # Support rows of the task, or of every task of a batch.
     _n_rows: Any
     # False for the next fit: whoever calibrates by itself, as the automatic choice, has no use.
     _calibrates: bool
 
-    def _fit_targets(self: Any, *args: Any) -> None:
-        super()._fit_targets(*args)  # type: ignore[misc]
-        self.__dict__.pop("_n_rows", None)  # an adapted estimator may be fitted anew
+    def _fit_targets(
+        self: Any, y: np.ndarray, numbers: np.ndarray, n_tasks: int, grouped: bool
+    ) -> None:
+        super()._fit_targets(y, numbers, n_tasks, grouped)  # type: ignore[misc]
+        self._n_rows = len(y) if n_tasks == 1 else 0
         if "learner_" not in self.__dict__:  # what a warm start goes on from keeps what it knew
             self._widths: dict[str, np.ndarray] | None = None
 
@@ -123,12 +125,12 @@ class CalibratedSpread(SpreadMixin):
 
     def _join(self: Any, new: Any) -> None:
         super()._join(new)  # type: ignore[misc]
-        new._n_rows = self.__dict__.get("_n_rows", 0) + new._n_rows
+        new._n_rows = self._n_rows + new._n_rows
 
     def _stretch(self: Any) -> Any:
-        if self._widths is None:
+        if self.__dict__.get("_widths") is None:
             return 1.0
-        rows = np.atleast_1d(self.__dict__.get("_n_rows", 0))
+        rows = np.atleast_1d(self._n_rows)
         if self._query_tasks is not None:
             rows = np.where(self._query_tasks < 0, 0, rows[self._query_tasks])
         at, known = np.log1p(rows), np.log1p(self._widths["sizes"])

@@ -110,7 +110,8 @@ class ALPaCARegressor(CalibratedSpread, Updatable, HeadRegressor):
     from the training rows, and standard deviations grow there with the columns' own slopes alone:
     do not trust them. A net is too sure of new tasks, the more so the fewer it was trained on:
     intervals are made as wide, or as narrow, as training tasks left out ask for, by their support
-    rows (those that early stopping leaves out; without any they stay as they are). The state of a
+    rows (those held out to stop early, or to find for how long to train; without any they stay as
+    they are). The state of a
     task that has seen one row tells that row's embedding, up to its sign.
 
     References

@@ -60,7 +60,8 @@ class HierarchicalRidge(SpreadRegressor):
     n_iter_ : int
         Steps of the optimiser.
     history_ : list of dict
-        One record a step: ``epoch`` and ``train_loss``, the deviance a row.
+        One record a step: ``epoch`` and ``train_loss``, the deviance a row
+        (with what priors add to it).
     n_features_in_ : int
         Columns of ``X``.
     feature_names_in_ : ndarray of str
@@ -94,7 +95,8 @@ class HierarchicalRidge(SpreadRegressor):
     Tasks of one to three rows hardly tell noise from what varies between tasks, and a likelihood
     may take the noise for nothing. With fewer than 100 rows beyond the first of every task the
     standard deviation of the noise has a prior, a power of it of one at most that fades with these
-    rows; all else is as the method says.
+    rows; all else is as the method says. It helps, and cannot where coefficients may explain every
+    row, as those of "full" may in tasks that have no more rows than columns.
 
     References
     ----------

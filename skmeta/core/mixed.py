@@ -106,8 +106,8 @@ def mixed_model(
         flat prior.
     half, level, square : Tensors of shape (T, k, p), (T, k) and (T,)
         What :func:`rooted` makes of the moments, for one output, and y'y.
-    n_rows : int
-        Rows of all tasks.
+    n_rows : float
+        Rows of all tasks, less what a prior of the noise counts for.
     ridge : Tensor of shape (p, p)
         Precision of directions that the data say nothing of.
     restricted : bool

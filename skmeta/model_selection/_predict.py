@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import VotingRegressor
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
@@ -102,6 +103,8 @@ def predict_tasks(
             f"{type(estimator).__name__} has no {method}: with a regressor use method='predict'."
         )
     if n_support == 0:
+        if options and isinstance(estimator, BaseSearchCV):
+            estimator = getattr(estimator, "best_estimator_", estimator)  # a search takes none
         return getattr(estimator, method)(X, **options)
     support_ids = check_ids(groups_support, n_support, "groups_support")
     if (support_ids.dtype.kind in "US") != (query_ids.dtype.kind in "US"):
@@ -142,7 +145,10 @@ def _refuse_without_std(estimator: Any) -> None:
                 "estimator that it holds, or leave return_std out."
             )
     core = innermost(estimator)
-    if "return_std" not in signature(core.predict).parameters:
+    if isinstance(core, BaseSearchCV):
+        return  # it is not fitted: whoever asks it says so
+    options = signature(core.predict).parameters
+    if "return_std" not in options and all(o.kind != o.VAR_KEYWORD for o in options.values()):
         raise ValueError(f"{type(core).__name__} has no standard deviations: leave return_std out.")
 
 

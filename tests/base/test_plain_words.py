@@ -34,9 +34,10 @@ def test_dates_and_durations_are_no_numbers(name, kind):
         small(name).fit(odd[:, None], y, groups=groups)
 
 
-def test_dates_are_refused_at_adapt_and_predict_too():
+@pytest.mark.parametrize("name", ["HierarchicalRidge", "AutoMetaRegressor", "MAMLRegressor"])
+def test_dates_are_refused_at_adapt_and_predict_too(name):
     X, y, groups = tasks()
-    model = HierarchicalRidge().fit(X, y, groups=groups)
+    model = small(name).fit(X, y, groups=groups)
     odd = X.astype(int).astype("M8[D]")
     for call in (lambda: model.adapt(odd, y), lambda: model.predict(odd)):
         with pytest.raises(ValueError, match="X holds dates or durations"):
@@ -49,6 +50,24 @@ def test_frames_and_series_of_numbers_pass():
     pd = pytest.importorskip("pandas")
     X, y, groups = tasks()
     HierarchicalRidge().fit(pd.DataFrame(X), pd.Series(y), groups=groups).predict(pd.DataFrame(X))
+    HierarchicalRidge().fit(X.tolist(), y.tolist(), groups=groups).predict(X.tolist())
+
+
+def test_dates_in_lists_series_and_frames_are_refused():
+    pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    X, y, groups = tasks()
+    days = (1000 * y).astype(int).astype("M8[D]")
+    model = HierarchicalRidge()
+    for odd in (list(days), pd.Series(days), pl.Series(days)):
+        with pytest.raises(ValueError, match="y holds dates or durations"):
+            model.fit(X, odd, groups=groups)
+    frames = [pd.DataFrame({"a": days, "b": days - days[0]}), pl.DataFrame({"a": days})]
+    for odd in (*frames, days[:, None].tolist(), [[day] for day in days]):
+        with pytest.raises((ValueError, TypeError), match=r"X holds dates or durations|float"):
+            model.fit(odd, y, groups=groups)
+    labels = np.where(y > 0, days[0], np.datetime64("NaT"))
+    with pytest.raises(ValueError, match="missing labels"):
+        small("MetaSVC").fit(X, labels, groups=groups)
 
 
 @pytest.mark.parametrize("name", SHARED_ALONE)
@@ -60,6 +79,17 @@ def test_labels_that_no_two_tasks_share_are_refused(name):
     own[groups == 1] = own[groups == 0]  # two tasks that share theirs are enough to begin with
     if name != "AutoMetaClassifier":  # which has to judge by tasks left out
         small(name).fit(X, own, groups=groups)
+
+
+@pytest.mark.parametrize("name", SHARED_ALONE)
+@pytest.mark.parametrize("labels", [["ab", "cd", "abcd"], ["a", "b", "ab"], ["a", "b", "ab", "a"]])
+def test_labels_that_only_some_tasks_share_are_not(name, labels):
+    """Nor where those that share them are left out, and the others are all that a member sees."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(len(labels)), 8)
+    y = np.array([label for own in labels for label in (own * 8)[:8]])
+    model = small(name).fit(rng.normal(size=(len(y), 2)), y, groups=groups)
+    assert model.classes_.tolist() == sorted(set(y))
 
 
 # The prototypical net needs two classes in a task, and says so.

@@ -227,7 +227,14 @@ def test_a_new_fit_forgets_and_a_warm_start_does_not():
     fresh = model.set_params(warm_start=False).fit(X, y, groups=groups)
     assert fresh._widths is None
     adapted = small("ALPaCARegressor").fit(X, y, groups=groups).adapt(X[:7], y[:7])
-    assert "_n_rows" not in vars(adapted.fit(X, y, groups=groups))
+    assert adapted.fit(X, y, groups=groups)._n_rows == 0
+    # Many tasks, and then one, which it answers for at once.
+    model = small("ALPaCARegressor", warm_start=True).fit(X, y, groups=groups)
+    with pytest.warns(skmeta.exceptions.SingleTaskWarning):
+        model.fit(X[:20], y[:20])
+    once = model.adapt(X[:20], y[:20]).predict(X[:3], return_std=True)
+    np.testing.assert_allclose(model.predict(X[:3], return_std=True), once, rtol=1e-6)
+    assert model.update(X[:1], y[:1])._n_rows == 21
 
 
 def test_it_is_kept_in_pickles_and_files(fitted, tmp_path):

@@ -357,6 +357,12 @@ def test_standard_deviations_of_many_tasks(foreign):
     with pytest.raises(ValueError, match="MAMLRegressor has no standard deviations"):
         predict_tasks(regressor(), *data, return_std=True)
     ridge = skmeta.HierarchicalRidge()
+    search = GridSearchCV(ridge, {"max_iter": [50]}, cv=GroupKFold(2), error_score="raise")
+    with sklearn.config_context(enable_metadata_routing=True):
+        search.fit(X, y, groups=groups)
+        expected = search.best_estimator_.predict(X[:4], return_std=True)
+        none = predict_tasks(search, X[:0], y[:0], [], X[:4], groups[:4], return_std=True)
+        np.testing.assert_allclose(none, expected)
     logs = TransformedTargetRegressor(ridge, func=np.arcsinh, inverse_func=np.sinh)
     with sklearn.config_context(enable_metadata_routing=True):
         logs = make_pipeline(StandardScaler(), logs).fit(X, y, groups=groups)
@@ -376,5 +382,5 @@ class Foreign(BaseEstimator):
     def adapt(self, X, y):
         return Foreign(skmeta.adapt(self.model, X, y))
 
-    def predict(self, X, return_std=False):
-        return self.model.predict(X, return_std=return_std)
+    def predict(self, X, **options):
+        return self.model.predict(X, **options)
