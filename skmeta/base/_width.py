@@ -99,7 +99,7 @@ class CalibratedSpread(SpreadMixin):
 
     # Support rows of the task, or of every task of a batch.
     _n_rows: Any
-    # False for the next fit: whoever calibrates by itself, as the automatic choice, has no use.
+    # False for the next fit: the automatic choice calibrates by itself.
     _calibrates: bool
 
     def _fit_targets(

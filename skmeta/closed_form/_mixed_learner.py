@@ -38,7 +38,7 @@ ROWS_FOR_COVARIANCES = 20
 # Next to no noise explains small tasks too well. With few rows beyond the first of a task the prior
 # of its standard deviation is a power of it, to keep off the boundary (Chung et al., 2013): the
 # first number over these rows, one at most, and nothing from the second number on. It has no scale.
-SHYNESS, ROWS_FOR_NOISE = 10.0, 100
+NOISE_PRIOR, ROWS_FOR_NOISE = 10.0, 100
 # Noise is no less than 1e-5 of the standard deviation of y: slopes may be 1e10 times as large.
 LOG_ALPHA_BOUNDS = (-45.0, 20.0)
 # Support rows beyond so many standard deviations are of other units: in their squares, which are
@@ -116,12 +116,12 @@ class MixedLearner(MarginalLearner):
         # What the rows say nothing of is as wide as the prior; without one it is held at zero.
         unknown = unknown_directions(sums.gram.sum(0))
         best = None
-        shy = 0.0
+        power = 0.0
         if n_tasks > 1:
-            shy = min(1.0, max(0.0, SHYNESS / more_rows - SHYNESS / ROWS_FOR_NOISE))
+            power = min(1.0, max(0.0, NOISE_PRIOR / more_rows - NOISE_PRIOR / ROWS_FOR_NOISE))
         for form in self._forms(n_tasks, p, more_rows):
             shape = _Form(form, p, min(self.rank, p))
-            found = self._minimise(shape, sums, output, flat, unknown, shy)
+            found = self._minimise(shape, sums, output, flat, unknown, power)
             if best is None or found[0] < best[0]:
                 best = found
         assert best is not None
@@ -150,8 +150,11 @@ class MixedLearner(MarginalLearner):
         free = p <= FEW_COEFFICIENTS and more_rows >= ROWS_FOR_COVARIANCES * p * (p + 1) // 2
         return ["full"] if free else ["isotropic", "diag", "full"]
 
-    def _minimise(self, form, sums, output, flat, unknown, shy):
-        """Penalised deviance, factor, fit and losses at the optimum of one form."""
+    def _minimise(self, form, sums, output, flat, unknown, power):
+        """Penalised deviance, factor, fit and losses at the optimum of one form.
+
+        ``power`` is that of the standard deviation of the noise in its prior.
+        """
         like = sums.gram
         half, level = rooted(sums.gram, sums.cross[..., output : output + 1])
         bounds = [(None, None)] * form.size + ([] if flat else [LOG_ALPHA_BOUNDS])
@@ -160,7 +163,7 @@ class MixedLearner(MarginalLearner):
             log_alpha = None if flat else theta[-1]
             return mixed_model(
                 form.factor(theta[: form.size]), log_alpha, half, level[..., 0],
-                sums.square[:, output], sums.n_rows - shy, unknown * flat,
+                sums.square[:, output], sums.n_rows - power, unknown * flat,
                 restricted=self.restricted,
             )  # fmt: skip
 
