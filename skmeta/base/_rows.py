@@ -43,18 +43,26 @@ class TaskBatch:
 
 def validate_rows(estimator: Any, *data: Any, **checks: Any) -> Any:
     """scikit-learn's ``validate_data``; quiet where its sum of huge values is inf less inf."""
-    refuse_dates(data[0], "X")
+    if _holds_dates(data[0]):  # scikit-learn lets a frame of nothing but dates pass
+        _refuse_columns(data[0])
+        refuse_dates(data[0], "X")
     try:
         with np.errstate(invalid="ignore"):
             return validate_data(estimator, *data, **checks)
     except (TypeError, ValueError) as error:
-        odd = [] if "feature names" in str(error) else _not_numbers(data[0])
-        if not odd:
-            raise
+        if "feature names" not in str(error):
+            _refuse_columns(data[0], error)
+        raise
+
+
+def _refuse_columns(X: Any, cause: Exception | None = None) -> None:
+    """Name the columns of a DataFrame that are not numbers, if there are any."""
+    odd = _not_numbers(X)
+    if odd:
         raise ValueError(
             f"X has columns that are not numbers: {odd}. Encode them first: words by a "
             "OneHotEncoder in a ColumnTransformer, dates as the time since a first day."
-        ) from error
+        ) from cause
 
 
 def _not_numbers(X: Any) -> list[Any]:
@@ -89,17 +97,21 @@ def refuse_odd_targets(y: Any) -> None:
 
 def refuse_dates(values: Any, name: str) -> None:
     """Refuse dates and durations: of a missing one scikit-learn makes a huge number."""
-    first = values
-    while isinstance(first, list | tuple) and len(first):
-        first = first[0]
-    dtypes = getattr(first, "dtypes", None)  # of the columns of a frame
-    if not np.iterable(dtypes):
-        dtypes = [getattr(first, "dtype", None)]
-    if any(map(_is_of_time, dtypes)):
+    if _holds_dates(values):
         raise ValueError(
             f"{name} holds dates or durations, which are not numbers. Turn them into numbers of "
             "your own choice, days since a first day, say."
         )
+
+
+def _holds_dates(values: Any) -> bool:
+    """Whether an array, a list, a series, or a column of a frame is of dates or durations."""
+    while isinstance(values, list | tuple) and len(values):
+        values = values[0]
+    dtypes = getattr(values, "dtypes", None)  # of the columns of a frame
+    if not np.iterable(dtypes):
+        dtypes = [getattr(values, "dtype", None)]
+    return any(map(_is_of_time, dtypes))
 
 
 def _is_of_time(dtype: Any) -> bool:

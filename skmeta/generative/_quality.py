@@ -111,7 +111,8 @@ def sample_quality(
         )
     missing = missing_modes(real, drawn)
     if embedding is None:
-        embedding = PCA(min(MAX_COMPONENTS, *real.shape), random_state=0).fit(real).transform
+        with np.errstate(invalid="ignore"):  # rows that never change have no shares of variance
+            embedding = PCA(min(MAX_COMPONENTS, *real.shape), random_state=0).fit(real).transform
     try:
         a, b = (check_array(embedding(rows), dtype=np.float64) for rows in (real, drawn))
     except ValueError as error:

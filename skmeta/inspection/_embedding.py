@@ -329,9 +329,10 @@ def _reduce(
         # One dimension lies on a line.
         flat = np.column_stack([flat, np.zeros((len(flat), 2 - flat.shape[1]))])
     elif reducer is None:
-        pca = PCA(2, svd_solver="full").fit(rows)
+        with np.errstate(invalid="ignore"):  # rows that are all alike have no shares of variance
+            pca = PCA(2, svd_solver="full").fit(rows)
         flat = pca.transform(np.concatenate([rows, extra]))
-        shares = pca.explained_variance_ratio_
+        shares = np.nan_to_num(pca.explained_variance_ratio_)
         names = (
             f"principal component 1 ({shares[0]:.0%})",
             f"principal component 2 ({shares[1]:.0%})",

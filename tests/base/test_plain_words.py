@@ -61,10 +61,11 @@ def test_dates_in_lists_series_and_frames_are_refused():
     for odd in (list(days), pd.Series(days), pl.Series(days)):
         with pytest.raises(ValueError, match="y holds dates or durations"):
             model.fit(X, odd, groups=groups)
-    frames = [pd.DataFrame({"a": days, "b": days - days[0]}), pl.DataFrame({"a": days})]
-    for odd in (*frames, days[:, None].tolist(), [[day] for day in days]):
-        with pytest.raises((ValueError, TypeError), match=r"X holds dates or durations|float"):
+    for odd in (pd.DataFrame({"a": days, "b": days - days[0]}), pl.DataFrame({"a": days})):
+        with pytest.raises(ValueError, match=r"columns that are not numbers: \['a'"):
             model.fit(odd, y, groups=groups)
+    with pytest.raises(ValueError, match="X holds dates or durations"):
+        model.fit([[day] for day in days], y, groups=groups)
     labels = np.where(y > 0, days[0], np.datetime64("NaT"))
     with pytest.raises(ValueError, match="missing labels"):
         small("MetaSVC").fit(X, labels, groups=groups)
