@@ -21,6 +21,7 @@ from skmeta.base._episodes import EVERY_TASK_HAS_ONE_ROW
 from skmeta.base._estimator import MetaEstimator
 from skmeta.base._rows import TaskBatch, refuse_empty, validate_rows
 from skmeta.core.learner import Learner
+from skmeta.core.numerics import between_sizes
 
 # With fewer tasks there is nothing to compare on: one is an ordinary problem, two share a line.
 # Those of a single row do not count: nothing varies within them, and there is none to predict.
@@ -310,10 +311,7 @@ class AutoMeta(MetaEstimator):
 
     def _at(self, n_rows: np.ndarray, table: np.ndarray) -> np.ndarray:
         """What a table by support size (n_sizes, ...) has for these sizes: (n_rows, ...)."""
-        at, known = np.log1p(n_rows), np.log1p(self._sizes)
-        columns = table.reshape(len(known), -1).T
-        found = np.array([np.interp(at, known, column) for column in columns])
-        return found.T.reshape(len(n_rows), *table.shape[1:])
+        return between_sizes(n_rows, self._sizes, table)
 
     # ---------------------------------------------------------------- what was chosen
 

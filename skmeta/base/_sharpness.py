@@ -16,6 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from skmeta.core.learner import NEVER, Learner
+from skmeta.core.numerics import between_sizes
 from skmeta.core.sampling import RowSampler, WaySampler
 from skmeta.core.tasks import Episodes, TaskRows
 
@@ -166,13 +167,12 @@ def calibrated_at(found: dict[str, np.ndarray], rows_a_class: Any) -> tuple[Any,
     prior does, ``n0 / (n + n0)``: with many rows a task has its own say, as sure as it may be.
     """
     rows, sizes, shares = np.asarray(rows_a_class, dtype=float), found["sizes"], found["shares"]
-    at, known = np.log1p(rows), np.log1p(sizes)
     last, own = max(sizes[-1], 1.0), max(shares[-1], LEAST_SHARE)
     prior_rows = last * (1.0 - own) / own
     fade = (last + prior_rows) / (np.maximum(rows, last) + prior_rows)
     alone = np.log(found["alone"])
-    logs = alone + (np.interp(at, known, np.log(found["multiples"])) - alone) * fade
+    logs = alone + (between_sizes(rows, sizes, np.log(found["multiples"])) - alone) * fade
     # Before any row there is no way to go: what was found for it is not about the first rows.
     tried = sizes > 0 if len(sizes) > 1 else sizes >= 0
-    left = (1.0 - np.interp(at, known[tried], shares[tried])) * fade
+    left = (1.0 - between_sizes(rows, sizes[tried], shares[tried])) * fade
     return np.exp(logs), np.where(rows > 0, 1.0 - left, 1.0)

@@ -14,6 +14,7 @@ import torch
 from skmeta.base._rows import TaskBatch
 from skmeta.base._sharpness import draw_sized
 from skmeta.base._spread import SpreadMixin
+from skmeta.core.numerics import between_sizes
 from skmeta.core.sampling import RowSampler
 from skmeta.core.tasks import TaskRows
 
@@ -133,6 +134,4 @@ class CalibratedSpread(SpreadMixin):
         rows = np.atleast_1d(self._n_rows)
         if self._query_tasks is not None:
             rows = np.where(self._query_tasks < 0, 0, rows[self._query_tasks])
-        at, known = np.log1p(rows), np.log1p(self._widths["sizes"])
-        logs = [np.interp(at, known, column) for column in self._widths["logs"].T]
-        return np.exp(np.stack(logs, axis=1))
+        return np.exp(between_sizes(rows, self._widths["sizes"], self._widths["logs"]))

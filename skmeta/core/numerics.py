@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 # Standardised values beyond this many standard deviations are drawn in.
@@ -70,3 +72,14 @@ def location_and_scale(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     # Rounding leaves a constant column with a spread of a few units in the last place.
     constant = spread <= 10 * np.finfo(np.float64).eps * np.abs(scaled).max(axis=0)
     return mean * unit, np.where(constant, 1.0, spread * unit)
+
+
+def between_sizes(n_rows: Any, sizes: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """What a table by numbers of rows, (n_sizes, ...), has for these, (n,) or a single one.
+
+    It is interpolated in the logarithm of one more row; beyond its ends it stays as it is there.
+    """
+    at, known = np.log1p(n_rows), np.log1p(sizes)
+    columns = table.reshape(len(known), -1).T
+    found = np.array([np.interp(at, known, column) for column in columns])
+    return found.T.reshape((*np.shape(at), *table.shape[1:]))

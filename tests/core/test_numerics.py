@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from skmeta.core.numerics import between_task_sd, draw_in_tails, location_and_scale
+from skmeta.core.numerics import (
+    between_sizes,
+    between_task_sd,
+    draw_in_tails,
+    location_and_scale,
+)
 
 
 def test_tails_are_drawn_in_without_a_jump():
@@ -46,3 +51,13 @@ def test_location_and_scale_of_the_largest_numbers():
     mean, scale = location_and_scale(values)
     np.testing.assert_allclose(mean, [0, 1.7e308])
     np.testing.assert_allclose(scale, [np.sqrt(2 / 3) * 1e308, 1])
+
+
+def test_between_sizes_it_is_interpolated_in_the_logarithm_of_one_more_row():
+    sizes = np.array([0.0, 3.0, 7.0])
+    table = np.random.default_rng(0).normal(size=(3, 2, 4))
+    found = between_sizes(np.array([0, 1, 3, 7, 500]), sizes, table)
+    expected = [table[0], (table[0] + table[1]) / 2, table[1], table[2], table[2]]
+    np.testing.assert_allclose(found, expected)
+    np.testing.assert_allclose(between_sizes(1, sizes, table[:, 0, 0]), expected[1][0, 0])
+    np.testing.assert_allclose(between_sizes(np.arange(3), sizes[:1], table[:1]), [table[0]] * 3)
