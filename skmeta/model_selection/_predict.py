@@ -14,7 +14,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
 from skmeta.base import MetaEstimator, adapt
-from skmeta.base._adapt import can_adapt, cores, innermost, outside_in
+from skmeta.base._adapt import can_adapt, cores, outside_in
 from skmeta.base._groups import check_ids
 from skmeta.base._rows import TaskBatch
 
@@ -138,13 +138,12 @@ def predict_tasks(
 
 def _refuse_without_std(estimator: Any) -> None:
     """Standard deviations are for estimators that have them, and wrappers that hand them on."""
-    for one in outside_in(estimator):
-        if isinstance(one, TransformedTargetRegressor | VotingRegressor):
+    for core in outside_in(estimator):  # ends at the heart
+        if isinstance(core, TransformedTargetRegressor | VotingRegressor):
             raise ValueError(
-                f"{type(one).__name__} hands on predictions, not standard deviations. Ask the "
+                f"{type(core).__name__} hands on predictions, not standard deviations. Ask the "
                 "estimator that it holds, or leave return_std out."
             )
-    core = innermost(estimator)
     if isinstance(core, BaseSearchCV):
         return  # it is not fitted: whoever asks it says so
     options = signature(core.predict).parameters
